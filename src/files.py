@@ -1,0 +1,55 @@
+"""Files that are whole or absent: written beside their final name, then renamed."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; rename it to `path` on success, delete it on failure.
+
+    Works for files and for directories. The parent directory is created.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Process id: two runs that write the same output must not share a temporary name.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        if path.is_dir():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(document: Mapping[str, Any], path: Path) -> None:
+    """Write `document` with sorted keys, floats at six significant digits and a final newline."""
+    text = json.dumps(_rounded(document), indent=2, sort_keys=True, allow_nan=False)
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in `path`."""
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return document
+
+
+def _rounded(value: Any) -> Any:
+    # Six digits are more than any interval here supports, and the last bits of a float
+    # differ between processors: without this, a diff of metrics is never empty.
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, Mapping):
+        return {str(key): _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return value

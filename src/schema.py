@@ -1,0 +1,118 @@
+"""The tables on disk: their columns, their types, and the one way to read and write them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+from pyarrow import csv
+
+from src.command import InputError
+from src.files import replacing
+
+REAL, FAKE = 0, 1
+LABELS = {REAL: "real", FAKE: "fake"}
+SPLITS = ("train", "val", "test")
+FAMILIES = ("real", "gan", "diffusion", "other")
+
+Schema = Mapping[str, pa.DataType]
+
+_IDENTITY = {
+    "image_id": pa.string(),  # method/path, unique
+    "method": pa.string(),  # a generator (fake) or a data set (real)
+    "family": pa.string(),  # one of FAMILIES
+    "category": pa.string(),  # what is shown, as the source names it; may be empty
+    "label": pa.int64(),  # REAL or FAKE
+    "group": pa.string(),  # images that must stay on one side of a split share it
+}
+_PLACE = {
+    "shard": pa.string(),  # file name in data/raw
+    "offset": pa.int64(),  # bytes from the start of the shard
+    "length": pa.int64(),  # bytes
+}
+
+# data/raw/<shard>.csv: what download knows about the images of one shard.
+INDEX: Schema = {**_IDENTITY, **_PLACE, "sha256": pa.string()}
+
+# data/metadata.csv: the same, and what the pixels say.
+METADATA: Schema = {
+    **_IDENTITY,
+    **_PLACE,
+    "sha256": pa.string(),
+    "key": pa.uint64(),  # ranks.image_key(image_id)
+    "width": pa.int64(),
+    "height": pa.int64(),
+    "format": pa.string(),  # jpeg, png, webp, ...
+    "jpeg_quality": pa.int64(),  # 1 to 100, estimated from the tables; 0: not a JPEG
+    "bytes_per_pixel": pa.float64(),
+    "brightness": pa.float64(),  # mean luma in [0, 1]
+    "contrast": pa.float64(),  # standard deviation of luma in [0, 0.5]
+    "sharpness": pa.float64(),  # variance of the Laplacian of luma
+    "colourfulness": pa.float64(),  # Hasler and Suesstrunk 2003
+    "perceptual_hash": pa.string(),  # 64 bits as 16 hexadecimal digits
+}
+
+# data/splits.csv: the images that are used, and all that training needs to know of them.
+SPLIT_TABLE: Schema = {"image_id": pa.string(), "split": pa.string(), **_IDENTITY, **_PLACE}
+
+# data/predictions.csv: one row per image of val and test; every metric derives from it.
+PREDICTIONS: Schema = {
+    "image_id": pa.string(),
+    "split": pa.string(),
+    "label": pa.int64(),
+    "method": pa.string(),
+    "family": pa.string(),
+    "category": pa.string(),
+    "group": pa.string(),
+    "logit": pa.float64(),
+    "score": pa.float64(),  # P(fake) in [0, 1]
+}
+
+
+def read_table(path: Path, schema: Schema, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return the CSV at `path` with the columns of `schema`, or only `columns` of them.
+
+    Raises:
+        InputError: a column is missing, a value has the wrong type or is not allowed, an
+            `image_id` repeats; the message names file, column and value.
+    """
+    wanted = list(schema) if columns is None else list(columns)
+    options = csv.ConvertOptions(
+        include_columns=wanted,
+        column_types={name: schema[name] for name in wanted},
+        null_values=[],
+        strings_can_be_null=False,
+    )
+    try:
+        table: pd.DataFrame = csv.read_csv(path, convert_options=options).to_pandas()
+    except KeyError as error:
+        raise InputError(f"{path}: column missing: {error.args[0]}") from error
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path}: {error}") from error
+    _check_values(table, path)
+    return table
+
+
+def write_table(table: pd.DataFrame, path: Path, schema: Schema) -> None:
+    """Write the columns of `schema`, in its order, as UTF-8 CSV with Unix line ends."""
+    _check_values(table, path)
+    arrow = pa.Table.from_pandas(
+        table, schema=pa.schema(list(schema.items())), preserve_index=False
+    )
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write((",".join(schema) + "\n").encode())  # Arrow would put the names in quotes
+        csv.write_csv(arrow, file, csv.WriteOptions(include_header=False))
+
+
+def _check_values(table: pd.DataFrame, path: Path) -> None:
+    allowed = {"label": tuple(LABELS), "split": SPLITS, "family": FAMILIES}
+    for column in allowed.keys() & set(table.columns):
+        wrong = table.loc[~table[column].isin(allowed[column]), column]
+        if len(wrong):
+            raise InputError(
+                f"{path}: {column} {wrong.iloc[0]!r} in row {wrong.index[0]} "
+                f"is not one of {list(allowed[column])}"
+            )
+    if "image_id" in table and not table["image_id"].is_unique:
+        repeated = table.loc[table["image_id"].duplicated(), "image_id"]
+        raise InputError(f"{path}: image_id {repeated.iloc[0]!r} occurs more than once")
