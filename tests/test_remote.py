@@ -1,4 +1,4 @@
-"""S3 as the DVC remote: a real server, real pushes and pulls, failures that a user understands."""
+"""S3 as the DVC remote: a real server, real pushes and pulls, failures that a user reads."""
 
 from pathlib import Path
 
