@@ -1,5 +1,6 @@
 """params.yaml -> one frozen, typed, checked dataclass per section."""
 
+import json
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,7 +28,8 @@ def load_params(cls: type[Params], section: str, path: Path = PARAMS_YAML) -> Pa
     if section not in sections:
         raise InputError(f"{path}: section {section!r} is missing; found {sorted(sections)}")
     try:
-        return TypeAdapter(cls).validate_python(sections[section])
+        # As JSON: a strict check of Python objects would refuse YAML's lists for tuples.
+        return TypeAdapter(cls).validate_json(json.dumps(sections[section], default=str))
     except ValidationError as error:
         raise InputError(_explain(error, section, path)) from error
 

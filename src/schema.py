@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+from pyarrow import compute as pc
 from pyarrow import csv
 
 from src.command import InputError
@@ -99,9 +100,16 @@ def write_table(table: pd.DataFrame, path: Path, schema: Schema) -> None:
     arrow = pa.Table.from_pandas(
         table, schema=pa.schema(list(schema.items())), preserve_index=False
     )
+    # Arrow quotes every text or none: quotes only where some text holds what CSV gives a meaning.
+    style = "needed" if _has_structure(arrow) else "none"
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write((",".join(schema) + "\n").encode())  # Arrow would put the names in quotes
-        csv.write_csv(arrow, file, csv.WriteOptions(include_header=False))
+        csv.write_csv(arrow, file, csv.WriteOptions(include_header=False, quoting_style=style))
+
+
+def _has_structure(table: pa.Table) -> bool:
+    texts = [column for column in table.columns if pa.types.is_string(column.type)]
+    return any(pc.any(pc.match_substring_regex(text, '[,"\r\n]')).as_py() for text in texts)
 
 
 def _check_values(table: pd.DataFrame, path: Path) -> None:
@@ -110,7 +118,7 @@ def _check_values(table: pd.DataFrame, path: Path) -> None:
         wrong = table.loc[~table[column].isin(allowed[column]), column]
         if len(wrong):
             raise InputError(
-                f"{path}: {column} {wrong.iloc[0]!r} in row {wrong.index[0]} "
+                f"{path}: {column} {wrong.to_list()[0]!r} in row {wrong.index[0]} "
                 f"is not one of {list(allowed[column])}"
             )
     if "image_id" in table and not table["image_id"].is_unique:

@@ -1,0 +1,32 @@
+"""The last line that a user reads."""
+
+import subprocess
+import sys
+
+import pytest
+
+from src.command import InputError, run
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize("error", [InputError("bad thing"), FileNotFoundError(2, "gone", "x.csv")])
+def test_bad_input_is_one_line_and_exit_1(error: Exception) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run(lambda: fail(error))
+    assert str(stop.value.code) == f"error: {error}"
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    with pytest.raises(KeyError):
+        run(lambda: fail(KeyError("bug")))
+
+
+def test_importing_a_stage_does_nothing() -> None:
+    code = "import src.command, src.schema, logging; print(logging.getLogger().handlers)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "[]\n"

@@ -1,0 +1,80 @@
+"""Tables come back as they were written, and wrong ones are named."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.command import InputError
+from src.schema import PREDICTIONS, read_table, write_table
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
+
+
+def predictions(category: str = "", score: float = 0.5, **changes: object) -> pd.DataFrame:
+    row = {
+        "image_id": ["a/1", "b/1"],
+        "split": ["val", "test"],
+        "label": [0, 1],
+        "method": ["a", "b"],
+        "family": ["real", "gan"],
+        "category": [category, ""],
+        "group": ["a/1", "b/1"],
+        "logit": [0.1, -2.5],
+        "score": [score, 0.25],
+    }
+    return pd.DataFrame({**row, **changes})
+
+
+@given(category=TEXT, score=st.floats(0, 1))
+def test_a_table_survives_the_disk(
+    tmp_path_factory: pytest.TempPathFactory, category: str, score: float
+) -> None:
+    path = tmp_path_factory.mktemp("t") / "p.csv"
+    table = predictions(category, score)
+    write_table(table, path, PREDICTIONS)
+    pd.testing.assert_frame_equal(read_table(path, PREDICTIONS), table)
+
+
+def test_the_text_is_plain_csv(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    write_table(predictions("face"), path, PREDICTIONS)
+    assert path.read_bytes().decode() == (
+        "image_id,split,label,method,family,category,group,logit,score\n"
+        "a/1,val,0,a,real,face,a/1,0.1,0.5\n"
+        "b/1,test,1,b,gan,,b/1,-2.5,0.25\n"
+    )
+
+
+def test_only_the_wanted_columns_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    write_table(predictions(), path, PREDICTIONS)
+    assert list(read_table(path, PREDICTIONS, ["score", "label"])) == ["score", "label"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("score", "skore", ["score"]),
+        ("0.25", "high", ["high"]),
+        ("b/1,test,1", "b/1,test,7", ["label 7", "[0, 1]"]),
+        ("b/1,test,1", "b/1,exam,1", ["split 'exam'", "'train', 'val', 'test'"]),
+        ("b/1,test", "a/1,test", ["image_id 'a/1'", "more than once"]),
+    ],
+)
+def test_a_wrong_table_is_named(tmp_path: Path, old: str, new: str, words: list[str]) -> None:
+    path = tmp_path / "p.csv"
+    write_table(predictions(), path, PREDICTIONS)
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(InputError) as error:
+        read_table(path, PREDICTIONS)
+    for word in ["p.csv", *words]:
+        assert word in str(error.value)
+
+
+def test_a_wrong_table_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="label 2"):
+        write_table(predictions(label=[0, 2]), tmp_path / "p.csv", PREDICTIONS)
+    assert list(tmp_path.iterdir()) == []
