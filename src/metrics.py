@@ -81,6 +81,19 @@ def average_precision(curve: Curve) -> float:
     return float(_ratio(area, positives[-1]))
 
 
+def precision_at(curve: Curve, recalls: FloatArray) -> FloatArray:
+    """Return the precision of the first threshold to reach each of `recalls`, same shape.
+
+    NaN if there is no fake.
+    """
+    positives = curve.true_positives
+    # The tolerance keeps a recall of k/n from missing k fakes by the last bit of a product.
+    # A recall of 0 is the first fake's, where the curve starts.
+    wanted = np.maximum(recalls * positives[-1] * (1 - 1e-12), np.finfo(np.float64).tiny)
+    steps = np.minimum(np.searchsorted(positives, wanted), len(positives) - 1)
+    return np.asarray(_ratio(positives[steps], positives[steps] + curve.false_positives[steps]))
+
+
 def recall_at_fpr(curve: Curve, fpr: float) -> float:
     """Return the best recall, in [0, 1], of a threshold with false positive rate <= `fpr`.
 
