@@ -1,8 +1,10 @@
 """Files that are whole or absent: written beside their final name, then renamed."""
 
+import glob
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,20 +16,48 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` on success, delete it on failure.
 
     Works for files and for directories. The parent directory is created.
+
+    Raises:
+        OSError: it cannot be written (a full disk); the error names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Process id: two runs that write the same output must not share a temporary name.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Process and thread: two that write the same output must not share a temporary name.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         yield temporary
         if path.is_dir():
             shutil.rmtree(path)
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is None:  # a failed write does not know what it was writing
+            error.filename = str(path)
+        raise
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Delete what processes that were killed while replacing `path` left beside it."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.*.tmp"):
+        if not _is_running(int(leftover.name.split(".")[-3])):
+            _remove(leftover)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is, and belongs to somebody else
+        return True
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(document: Mapping[str, Any], path: Path) -> None:
