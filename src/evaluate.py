@@ -1,4 +1,4 @@
-"""data/predictions.csv -> metrics/evaluate.json, the tables of plots/evaluate, pictures of errors."""
+"""data/predictions.csv -> metrics/evaluate.json, tables and pictures in plots/."""
 
 import argparse
 from collections.abc import Mapping, Sequence

@@ -79,13 +79,12 @@ def _scores(axes: Axes, scores: pd.DataFrame) -> None:
 
 
 def _methods(axes: Axes, methods: pd.DataFrame) -> None:
-    ordered = methods.sort_values(["label", "correct"], ascending=[True, False])
-    names = ordered["method"] + ordered["few"].map({True: " (few)", False: ""})
-    share = ordered["correct"]
-    errors = [share - ordered["correct_low"], ordered["correct_high"] - share]
-    rows = np.arange(len(ordered))
-    axes.barh(rows, share, color=ordered["label"].map(COLOURS).tolist(), alpha=0.6)
+    names = methods["name"] + methods["few"].map({True: " (few)", False: ""})
+    share = methods["correct"]
+    errors = [share - methods["correct_low"], methods["correct_high"] - share]
+    rows = np.arange(len(methods))
+    axes.barh(rows, share, color=methods["label"].map(COLOURS).tolist(), alpha=0.6)
     axes.errorbar(share, rows, xerr=errors, fmt="none", ecolor="black", elinewidth=1, capsize=2)
-    axes.set_yticks(rows, names, fontsize=8 if len(ordered) < 20 else 6)
+    axes.set_yticks(rows, names, fontsize=8 if len(methods) < 20 else 6)
     axes.invert_yaxis()
-    axes.set(title="Called right, by method (fake, real)", xlabel="share", xlim=(0, 1))
+    axes.set(title="Called right, by method", xlabel="share", xlim=(0, 1))

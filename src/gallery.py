@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 UInt8Array = NDArray[np.uint8]
 
 GAP = 8  # pixels around every image
-LINE = 14  # pixels of one line of a caption
-FONT_SIZE = 11
+LINE = 16  # pixels of one line of a caption
+FONT_SIZE = 13
 
 
 def contact_sheet(

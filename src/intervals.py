@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -84,8 +84,9 @@ def rate_intervals(
         worth = rate * (1 - rate) * images**2 / spread
     # Where nothing varies, the groups are all the evidence there is.
     effective = np.where(spread > 0, worth, clusters)
-    z = stats.norm.isf((1 - confidence) / 2)
-    student = stats.t.isf((1 - confidence) / 2, np.maximum(clusters - 1, 1e-9))
+    tail = (1 + confidence) / 2
+    z = float(special.ndtri(tail))
+    student = special.stdtrit(np.maximum(clusters - 1, 1e-9), tail)
     return _wilson(rate, np.minimum(effective, images) * (z / student) ** 2, z)
 
 

@@ -23,7 +23,7 @@ def evaluation_tables(
         "confusion": confusion_table(judgement.confusion),
         "reliability": reliability_table(test, bins, confidence),
         "scores": scores_table(test),
-        "methods": judgement.methods,
+        "methods": methods_table(judgement),
     }
 
 
@@ -31,6 +31,13 @@ def figures_table(judgement: Judgement) -> pd.DataFrame:
     """Return one row per metric: metric, value, value_low, value_high."""
     rows = [(name, *values) for name, values in judgement.figures.items()]
     return pd.DataFrame(rows, columns=["metric", "value", "value_low", "value_high"])
+
+
+def methods_table(judgement: Judgement) -> pd.DataFrame:
+    """Return `judgement.methods` behind a column `name`, which tells a method's classes apart."""
+    methods = judgement.methods
+    suffix = methods["label"].map({LABELS[REAL]: " (real)", LABELS[FAKE]: ""})
+    return pd.concat([(methods["method"] + suffix).rename("name"), methods], axis=1)
 
 
 def roc_table(test: pd.DataFrame) -> pd.DataFrame:
