@@ -1,10 +1,13 @@
 """Files are whole or absent."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from src.files import read_json, replacing, write_json
+from src.files import read_json, remove_leftovers, replacing, write_json
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -30,6 +33,21 @@ def test_a_directory_replaces_a_directory(tmp_path: Path) -> None:
             (temporary / name).touch()
     assert [child.name for child in path.iterdir()] == ["second"]
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_running_one_writes_is_not(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a[1].d"
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = tmp_path / f".{path.name}.{ended.pid}.1.tmp"
+    left.mkdir()
+    (left / "half").touch()
+    running = tmp_path / f".{path.name}.{os.getpid()}.1.tmp"
+    running.touch()
+    remove_leftovers(path)
+    assert list(tmp_path.iterdir()) == [running]
 
 
 def test_json_has_sorted_keys_and_six_digits(tmp_path: Path) -> None:

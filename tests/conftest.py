@@ -1,0 +1,160 @@
+"""What several test files share: a small project that real `dvc` commands run in, an S3 server."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.make_data import make_artifact_folder
+from tools.s3 import Identity, S3Server
+
+ROOT = Path(__file__).parents[1]
+OUTPUTS = ("dvc.lock", "data/", "metrics/", "models/", "plots/")
+
+# A run of seconds on four methods of 40 pictures. Their grain gives the class away in the file
+# size too, so the gate is open; a test of its own closes it.
+TINY: Mapping[str, Any] = {
+    "download.source": "folder",
+    "download.images_per_method": 40,
+    "shortcuts.max_file_auroc": 1.0,
+    "shortcuts.bootstrap_rounds": 50,
+    "evaluate.bootstrap_rounds": 50,
+    "model.image_size": 32,
+    "train.epochs": 2,
+    "train.warmup_epochs": 0,
+    "train.batch_size": 16,
+}
+
+
+@dataclass
+class Project:
+    """A checkout of this repository, committed to a Git repository of its own."""
+
+    folder: Path
+    environment: dict[str, str] = field(repr=False)
+
+    def run(self, *command: str, check: bool = True, timeout: int = 600) -> str:
+        """Run a command in the project; return what it printed, stdout and stderr together."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+        )
+        if check and done.returncode:
+            pytest.fail(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}")
+        return done.stdout
+
+    def repro(self, *arguments: str) -> list[str]:
+        """Run `dvc repro`; return the stages that ran, in order."""
+        return re.findall(r"Running stage '(\w+)'", self.run("dvc", "repro", *arguments))
+
+    def set_params(self, changes: Mapping[str, Any]) -> None:
+        """Change values of params.yaml, named `section.key`."""
+        yaml, path = YAML(), self.folder / "params.yaml"
+        document = yaml.load(path)
+        for name, value in changes.items():
+            section, key = name.split(".")
+            document[section][key] = value
+        yaml.dump(document, path)
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes of a file of the project."""
+        return (self.folder / path).read_bytes()
+
+    def commit(self, message: str) -> None:
+        """Commit everything that Git does not ignore."""
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", message)
+
+
+def isolated_environment(home: Path) -> dict[str, str]:
+    """Return an environment in which only this interpreter's programs and an empty home exist."""
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "GIT_"))}
+    identity = {"NAME": "test", "EMAIL": "test@example.com"}
+    return kept | {
+        "PATH": programs,
+        "HOME": str(home),
+        "REAL_OR_GENERATED_CACHE": str(home / "cache"),
+        "DVC_NO_ANALYTICS": "1",
+        "NO_ALBUMENTATIONS_UPDATE": "1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        **{
+            f"GIT_{role}_{key}": v
+            for role in ("AUTHOR", "COMMITTER")
+            for key, v in identity.items()
+        },
+    }
+
+
+def make_project(folder: Path, home: Path, params: Mapping[str, Any]) -> Project:
+    """Copy what Git tracks or would track here, without outputs, into a repository of its own."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.splitlines()
+    for name in listed:
+        if not name.startswith(OUTPUTS) and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    for output in OUTPUTS[1:]:
+        (folder / output).mkdir(exist_ok=True)
+    home.mkdir(exist_ok=True)
+    project = Project(folder, isolated_environment(home))
+    project.set_params(params)
+    project.run("git", "init", "--quiet", "--initial-branch=main")
+    project.commit("A project")
+    return project
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty pictures of each of four methods, in ArtiFact's layout."""
+    return make_artifact_folder(tmp_path_factory.mktemp("images"), images_per_method=40)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Project:
+    """A project in which `dvc repro` has run and been committed: copy it before changing it."""
+    folder = tmp_path_factory.mktemp("built")
+    project = make_project(
+        folder / "project", folder / "home", {**TINY, "download.origin": str(images)}
+    )
+    project.repro()
+    project.commit("Rebuild")
+    return project
+
+
+@pytest.fixture
+def project(built: Project, tmp_path: Path) -> Project:
+    """A copy of the built project that a test may change."""
+    shutil.copytree(built.folder, tmp_path / "project", symlinks=True)
+    return Project(tmp_path / "project", built.environment)
+
+
+@pytest.fixture(scope="session")
+def s3_owner() -> Identity:
+    """Who may do everything on the S3 server."""
+    return Identity("owner", "owner-key", "owner-secret")
+
+
+@pytest.fixture
+def s3_server(tmp_path: Path, s3_owner: Identity) -> Iterator[S3Server]:
+    """A running S3 server with the bucket `experiments`."""
+    with S3Server(tmp_path / "s3", "experiments", [s3_owner]) as server:
+        yield server

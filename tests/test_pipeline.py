@@ -1,0 +1,120 @@
+"""The whole pipeline through real `dvc` commands, on pictures that the tests make."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TINY, Project, make_project
+
+pytestmark = pytest.mark.slow
+
+STAGES = ["download", "metadata", "split", "shortcuts", "train", "predict", "evaluate"]
+
+
+def test_a_second_repro_runs_nothing(project: Project) -> None:
+    assert project.repro() == []
+    assert project.run("git", "status", "--porcelain") == ""
+
+
+def test_the_detector_is_judged(built: Project) -> None:
+    test = json.loads(built.read("metrics/evaluate.json"))["test"]
+    assert -1 <= test["mcc_low"] <= test["mcc"] <= test["mcc_high"] <= 1
+    shown = built.run("dvc", "metrics", "show")
+    assert "mcc" in shown
+
+
+def test_two_rebuilds_from_nothing_are_equal_to_the_byte(
+    built: Project, images: Path, tmp_path: Path
+) -> None:
+    again = make_project(
+        tmp_path / "elsewhere", tmp_path / "home", {**TINY, "download.origin": str(images)}
+    )
+    assert sorted(again.repro()) == sorted(STAGES)
+    assert again.read("dvc.lock") == built.read("dvc.lock")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"train.seed": 1}, ["train", "predict", "evaluate"]),
+        ({"evaluate.seed": 1}, ["evaluate"]),
+        ({"shortcuts.seed": 1}, ["shortcuts"]),
+    ],
+)
+def test_a_parameter_reruns_what_it_can_change(
+    project: Project, changes: dict[str, int], expected: list[str]
+) -> None:
+    project.set_params(changes)
+    assert project.repro() == expected
+
+
+def test_a_changed_metric_reruns_evaluate_only(project: Project) -> None:
+    path = project.folder / "src/metrics.py"
+    path.write_text(path.read_text(encoding="utf-8") + "\n# another metric\n", encoding="utf-8")
+    assert project.repro() == ["evaluate"]
+
+
+def test_a_failing_gate_stops_training(project: Project) -> None:
+    # The generated pictures have no grain, so their files are smaller.
+    project.set_params({"shortcuts.max_file_auroc": 0.65, "train.seed": 2})
+    printed = project.run("dvc", "repro", check=False)
+    assert "error:" in printed
+    assert "bytes" in printed or "length" in printed
+    assert "Running stage 'train'" not in printed
+    assert not (project.folder / "data/shortcuts.passed").exists()
+
+
+def test_an_experiment_is_compared_with_its_base(project: Project) -> None:
+    project.run("dvc", "exp", "run", "--name", "faster", "-S", "train.learning_rate=0.002")
+    assert "faster" in project.run("dvc", "exp", "show", "--no-pager", "--md")
+    assert "learning_rate" in project.run("dvc", "params", "diff", "HEAD")
+    assert "mcc" in project.run("dvc", "metrics", "diff", "--all", "HEAD", "faster")
+    printed = project.run("dvc", "plots", "diff", "HEAD", "faster", "--out", "page")
+    assert "index.html" in printed
+
+
+def start_repro(project: Project) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        ["dvc", "repro"],
+        cwd=project.folder,
+        env=project.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def test_a_run_killed_in_training_ends_with_the_same_weights(project: Project) -> None:
+    project.set_params({"train.seed": 3, "train.epochs": 6})
+    twin = Project(project.folder.with_name("twin"), project.environment)
+    shutil.copytree(project.folder, twin.folder, symlinks=True)
+
+    process = start_repro(project)
+    try:
+        deadline = time.monotonic() + 300
+        while not list((project.folder / ".scratch").rglob("*.pt")):
+            assert process.poll() is None, "training ended before it wrote a checkpoint"
+            assert time.monotonic() < deadline, "no checkpoint appeared"
+            time.sleep(0.02)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert not (project.folder / "models/detector.safetensors").exists()
+
+    assert project.repro() == ["train", "predict", "evaluate"]
+    assert twin.repro() == ["train", "predict", "evaluate"]
+    assert project.read("dvc.lock") == twin.read("dvc.lock")
+    assert not list((project.folder / ".scratch").rglob("*.pt"))
+
+
+def test_a_clean_clone_has_nothing_to_run(project: Project, tmp_path: Path) -> None:
+    project.run("git", "clone", "--quiet", str(project.folder), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone", project.environment)
+    printed = clone.run("dvc", "repro", "--allow-missing", "--dry")
+    assert "Running stage" not in printed

