@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,15 +15,22 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` on success, delete it on failure.
 
     Works for files and for directories. The parent directory is created.
+
+    Raises:
+        OSError: it cannot be written (a full disk); the error names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Process id: two runs that write the same output must not share a temporary name.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Process and thread: two that write the same output must not share a temporary name.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         yield temporary
         if path.is_dir():
             shutil.rmtree(path)
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is None:  # a failed write does not know what it was writing
+            error.filename = str(path)
+        raise
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary)
