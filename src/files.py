@@ -1,5 +1,6 @@
 """Files that are whole or absent: written beside their final name, then renamed."""
 
+import glob
 import json
 import os
 import shutil
@@ -32,10 +33,31 @@ def replacing(path: Path) -> Iterator[Path]:
             error.filename = str(path)
         raise
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Delete what processes that were killed while replacing `path` left beside it."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.*.tmp"):
+        if not _is_running(int(leftover.name.split(".")[-3])):
+            _remove(leftover)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is, and belongs to somebody else
+        return True
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(document: Mapping[str, Any], path: Path) -> None:

@@ -19,7 +19,9 @@ class Provenance:
 class Source(Protocol):
     """A data set."""
 
-    provenance: Provenance
+    @property
+    def provenance(self) -> Provenance:
+        """Return where the images come from."""
 
     def catalogue(self) -> pd.DataFrame:
         """Return one row per image that can be fetched.
@@ -32,7 +34,14 @@ class Source(Protocol):
         """
 
     def fetch(self, images: pd.DataFrame) -> Iterator[tuple[str, bytes]]:
-        """Yield `(image_id, encoded image)` for each of these rows of the catalogue."""
+        """Yield `(image_id, encoded image)` for each of these rows of the catalogue, in order.
+
+        Whatever costs more than a read from a local disk is kept in a `cache.Cache`, so that a
+        larger draw, or a run after one that was killed, fetches only what is new.
+
+        Raises:
+            InputError: an image cannot be fetched.
+        """
 
 
 # A source is made from `download.origin`, which is empty for those that know their own.

@@ -1,0 +1,151 @@
+"""A directory of images: in ArtiFact's layout, or a plain tree with the folders real and fake."""
+
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from src.command import InputError
+from src.schema import FAKE, LABELS, REAL, read_table
+from src.sources import Provenance
+from src.sources.methods import UNKNOWN_LICENCE, family_of, licence_of
+
+logger = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+# <method>/metadata.csv; the column `filename` is redundant, its names repeat.
+_ARTIFACT_COLUMNS = {"image_path": pa.string(), "target": pa.int64(), "category": pa.string()}
+# Files in flight: enough to keep a slow disk busy, few enough to hold in memory.
+_READ_AHEAD = 256
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The images below `root`."""
+
+    root: Path
+    images: pd.DataFrame
+    provenance: Provenance
+
+    def catalogue(self) -> pd.DataFrame:
+        """Return one row per image; `path` is where it lies below the root."""
+        return self.images
+
+    def fetch(self, images: pd.DataFrame) -> Iterator[tuple[str, bytes]]:
+        """Yield `(image_id, encoded image)` for each of these rows, in their order.
+
+        Raises:
+            InputError: a file is missing.
+        """
+        files = [self.root / path for path in images["path"]]
+        if missing := [file for file in files if not file.is_file()]:
+            raise InputError(
+                f"{len(missing)} of {len(files)} images are missing, first: {missing[0]}; "
+                "image_path is relative to the folder of metadata.csv"
+            )
+        with ThreadPoolExecutor() as pool:
+            for start in range(0, len(files), _READ_AHEAD):
+                part = slice(start, start + _READ_AHEAD)
+                contents = pool.map(Path.read_bytes, files[part])
+                yield from zip(images["image_id"].iloc[part], contents, strict=True)
+
+
+def build(origin: str) -> Folder:
+    """Return the directory `origin` as a source.
+
+    Raises:
+        InputError: there is no such directory, or it is laid out in neither way.
+    """
+    root = Path(origin).expanduser()
+    if not origin or not root.is_dir():
+        raise InputError(f"download.origin = {origin!r}: no such directory")
+    if any(root.glob("*/metadata.csv")):
+        images = _read_artifact(root)
+        licences = {method: licence_of(method) for method in images["method"].unique()}
+    elif all((root / name).is_dir() for name in LABELS.values()):
+        images = _read_tree(root)
+        licences = dict.fromkeys(images["method"].unique(), UNKNOWN_LICENCE)
+    else:
+        raise InputError(
+            f"download.origin = {origin!r}: neither <method>/metadata.csv (ArtiFact) nor the "
+            f"folders {' and '.join(LABELS.values())} are in it"
+        )
+    # The base name alone: outputs must not depend on where somebody keeps the directory.
+    return Folder(root, images, Provenance(root.resolve().name, "local directory", licences))
+
+
+def _read_artifact(root: Path) -> pd.DataFrame:
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
+    if bare := [path.name for path in folders if not (path / "metadata.csv").is_file()]:
+        logger.warning("%s: not used, without metadata.csv: %s", root, ", ".join(bare))
+        folders = [path for path in folders if path.name not in bare]
+    return pd.concat([read_artifact_method(path / "metadata.csv") for path in folders])
+
+
+def read_artifact_method(metadata_csv: Path) -> pd.DataFrame:
+    """Return the catalogue of one of ArtiFact's folders.
+
+    Raises:
+        InputError: a column is missing or has wrong values, an image is listed with both labels,
+            or a path leads out of the folder.
+    """
+    method = metadata_csv.parent.name
+    rows = read_table(metadata_csv, _ARTIFACT_COLUMNS)
+    outside = rows["image_path"].str.contains(r"^/|(?:^|/)\.\.(?:/|$)|^$")
+    if outside.any():
+        wrong = rows.loc[outside, "image_path"].iloc[0]
+        raise InputError(f"{metadata_csv}: image_path {wrong!r} is not a path below {method}/")
+    # Row by row, never by folder: cycle_gan and pro_gan hold both classes. 0 is real, any other
+    # code is a kind of generator.
+    labels = (rows["target"] != REAL).map({False: REAL, True: FAKE})
+    table = pd.DataFrame(
+        {
+            "image_id": f"{method}/" + rows["image_path"],
+            "method": method,
+            "category": rows["category"],
+            "label": labels,
+        }
+    ).drop_duplicates()
+    if (repeated := table["image_id"].duplicated()).any():
+        wrong = table.loc[repeated, "image_id"].iloc[0]
+        raise InputError(f"{metadata_csv}: {wrong!r} is listed twice, with different labels")
+    return _completed(table.assign(path=table["image_id"]))
+
+
+def _read_tree(root: Path) -> pd.DataFrame:
+    rows = []
+    for label, name in LABELS.items():
+        for file in _images_below(root / name):
+            path = file.relative_to(root)
+            # real/1.jpg belongs to the method "real", real/coco/val/1.jpg to "coco".
+            method = path.parts[1] if len(path.parts) > 2 else name
+            rows.append((f"{method}/{path.as_posix()}", method, "", label, path.as_posix()))
+    return _completed(
+        pd.DataFrame(rows, columns=["image_id", "method", "category", "label", "path"])
+    )
+
+
+def _images_below(folder: Path) -> Iterator[Path]:
+    seen: set[Path] = set()
+    for directory, children, names in os.walk(folder, followlinks=True):
+        if (place := Path(directory).resolve()) in seen:
+            children.clear()  # a link to a folder above it, or a second one to the same folder
+            continue
+        seen.add(place)
+        children.sort()
+        files = [Path(directory, name) for name in sorted(names) if name[0] != "."]
+        images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+        if len(images) < len(files):
+            logger.warning("%s: %d files are no images", directory, len(files) - len(images))
+        yield from images
+
+
+def _completed(table: pd.DataFrame) -> pd.DataFrame:
+    families = map(family_of, table["method"], table["label"])
+    # Nothing says which of these images show the same thing: each is its own group.
+    return table.assign(family=list(families), group=table["image_id"])
