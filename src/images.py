@@ -1,0 +1,180 @@
+"""Rows of a split table -> batches of uint8 crops, read straight from the shards."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from src.decode import RGBImage, UndecodableImage, decode
+from src.params import STRICT
+from src.ranks import image_keys
+from src.shards import ShardReader
+
+Crops = NDArray[np.uint8]  # (crops, size, size, 3)
+
+WORKERS_VARIABLE = "REAL_OR_GENERATED_WORKERS"  # the result does not depend on it
+
+
+@dataclass(frozen=True, config=STRICT)
+class View:
+    """How a detector wants to see an image: a square of RGB pixels."""
+
+    size: Annotated[int, Field(gt=0)]  # pixels a side
+    # native: pixels as they are, cropped; resized: the short side is brought to `size` first.
+    # Resizing blurs the finest traces of a generator; pretrained weights may want it all the same.
+    fit: Literal["native", "resized"]
+
+
+class Request(NamedTuple):
+    """What a loader asks of an `ImageSet`: these rows, as they look in this epoch."""
+
+    epoch: int
+    rows: Sequence[int]
+
+
+class Batch(NamedTuple):
+    """Crops of some images, those of one image next to each other."""
+
+    images: Tensor  # (rows * crops, size, size, 3), uint8
+    rows: Tensor  # (rows,), int64: positions in the table
+
+
+class Render(Protocol):
+    """Turns a decoded image into the crops that the network sees."""
+
+    def __call__(self, image: RGBImage, epoch: int, key: int) -> Crops:
+        """Return the crops; a function of the arguments alone, so workers need no seeds."""
+
+
+class GridCrops:
+    """Evaluation: an even grid of crops, the same in every epoch."""
+
+    def __init__(self, view: View, per_side: int) -> None:
+        """Take `per_side` crops along each side; a single one is centred."""
+        self.view = view
+        self.per_side = per_side
+
+    def __call__(self, image: RGBImage, epoch: int = 0, key: int = 0) -> Crops:  # noqa: ARG002
+        """Return the crops row by row, shape (per_side ** 2, size, size, 3)."""
+        size = self.view.size
+        fitted = fit_image(image, self.view)
+        tops, lefts = (self._offsets(side - size) for side in fitted.shape[:2])
+        return np.stack(
+            [fitted[top : top + size, left : left + size] for top in tops for left in lefts]
+        )
+
+    def _offsets(self, slack: int) -> list[int]:
+        if self.per_side == 1:
+            return [slack // 2]
+        return [round(slack * i / (self.per_side - 1)) for i in range(self.per_side)]
+
+
+def fit_image(image: RGBImage, view: View) -> RGBImage:
+    """Return `image` with both sides at least `view.size`: mirrored at its edges, or resized."""
+    height, width = image.shape[:2]
+    if view.fit == "resized":
+        scale = view.size / min(height, width)
+        # Area averages do not alias when shrinking; cubic is how BEiT-3 was trained.
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        sides = max(view.size, round(width * scale)), max(view.size, round(height * scale))
+        return np.asarray(cv2.resize(image, sides, interpolation=method), dtype=np.uint8)
+    down, right = max(0, view.size - height), max(0, view.size - width)
+    if not down and not right:
+        return image
+    borders = down // 2, down - down // 2, right // 2, right - right // 2
+    return np.asarray(cv2.copyMakeBorder(image, *borders, cv2.BORDER_REFLECT), dtype=np.uint8)
+
+
+class ImageSet(Dataset[Batch]):
+    """The images of a table; it knows where they are, not what they are.
+
+    Labels stay with the caller: what never reaches the workers cannot leak into an augmentation.
+    """
+
+    def __init__(self, table: pd.DataFrame, root: Path, render: Render) -> None:
+        """Serve `table` (columns image_id, shard, offset, length) from the shards in `root`."""
+        self.ids = table["image_id"].to_numpy(dtype=str)
+        self.shards = table["shard"].to_numpy(dtype=str)
+        self.offsets = table["offset"].to_numpy(dtype=np.int64)
+        self.lengths = table["length"].to_numpy(dtype=np.int64)
+        self.keys = image_keys(table["image_id"])
+        self.reader = ShardReader(root)
+        self.render = render
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.ids)
+
+    def __getitem__(self, row: int) -> Batch:
+        """Return one image as a batch of one, as it looks in the first epoch."""
+        return self.__getitems__(Request(0, [row]))
+
+    def __getitems__(self, request: Request) -> Batch:
+        """Return a whole batch: one call, one tensor through the worker boundary.
+
+        Raises:
+            UndecodableImage: an image has been damaged since the metadata stage.
+        """
+        crops = [self._crops(row, request.epoch) for row in request.rows]
+        return Batch(torch.from_numpy(np.concatenate(crops)), torch.tensor(request.rows))
+
+    def _crops(self, row: int, epoch: int) -> Crops:
+        place = str(self.shards[row]), int(self.offsets[row]), int(self.lengths[row])
+        try:
+            image = decode(self.reader.read(*place))
+        except UndecodableImage as error:
+            raise UndecodableImage(f"{self.ids[row]} in {place[0]}: {error}") from error
+        return self.render(image, epoch, int(self.keys[row]))
+
+
+def default_workers() -> int:
+    """Return the number of loader processes: of the environment variable, or one per core."""
+    if WORKERS_VARIABLE in os.environ:
+        return int(os.environ[WORKERS_VARIABLE])
+    # Processes of one machine share its cores.
+    return min(8, max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
+def consecutive(rows: int, batch_size: int) -> list[Request]:
+    """Return requests for rows 0 to `rows` - 1 in order; the last may be smaller."""
+    starts = range(0, rows, batch_size)
+    return [Request(0, range(start, min(start + batch_size, rows))) for start in starts]
+
+
+def build_loader(
+    images: ImageSet, requests: Iterable[Request], workers: int, pin_memory: bool = False
+) -> DataLoader[Batch]:
+    """Return a loader of one `Batch` per request, in their order, whatever the number of workers.
+
+    Its worker processes live as long as the loader and fetch ahead across epochs.
+    """
+    _single_threaded(0)  # without workers the batches are made right here
+    return DataLoader(
+        images,
+        batch_sampler=requests,  # type: ignore[arg-type]  # its items go to `__getitems__` as is
+        collate_fn=_as_is,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        worker_init_fn=_single_threaded,
+        persistent_workers=workers > 0,
+        prefetch_factor=4 if workers else None,
+        generator=torch.Generator(),  # else every iteration would advance torch's global stream
+    )
+
+
+def _as_is(batch: Any) -> Any:
+    return batch  # `__getitems__` has put it together
+
+
+def _single_threaded(_worker: int) -> None:
+    cv2.setNumThreads(0)  # one process per core already; OpenCV's pool would fight over them

@@ -1,0 +1,46 @@
+"""How weights move: warm-up and cosine, a rate per layer, the moving average."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate as a function of the update: linear warm-up, then a cosine to `final`.
+
+    Source: `cosine_scheduler` of BEiT's and BEiT-3's fine-tuning code.
+    """
+
+    peak: float
+    updates: int
+    warmup: int
+    final: float = 1e-6
+
+    def __call__(self, update: int) -> float:
+        """Return the rate of update 0, 1, ..., `updates` - 1."""
+        if update < self.warmup:
+            return self.final + (self.peak - self.final) * update / max(1, self.warmup - 1)
+        progress = (update - self.warmup) / max(1, self.updates - self.warmup)
+        return self.final + (self.peak - self.final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def build_optimizer(groups: list[dict[str, Any]]) -> AdamW:
+    """Return AdamW over `groups` (see `models.parameter_groups`); its rate is set every update."""
+    return AdamW(groups, lr=0.0, betas=(0.9, 0.999))
+
+
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
+    """Set the rate of every group to `rate` times its `lr_scale`."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["lr_scale"]
+
+
+def build_average(model: nn.Module, decay: float) -> AveragedModel:
+    """Return a moving average of the weights of `model`; the first update copies them."""
+    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch's omission
+    return AveragedModel(model, multi_avg_fn=average)
