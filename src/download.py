@@ -17,11 +17,11 @@ from src.params import STRICT, load_params
 from src.ranks import image_keys, ranks
 from src.raw import ShardLimits, write_raw
 from src.schema import LABELS
-from src.sources import BuildSource, Provenance, Source, folder
+from src.sources import BuildSource, Provenance, Source, folder, sample
 
 logger = logging.getLogger(__name__)
 
-SOURCES: Mapping[str, BuildSource] = {"folder": folder.build}
+SOURCES: Mapping[str, BuildSource] = {"folder": folder.build, "sample": sample.build}
 
 
 @dataclass(frozen=True, config=STRICT)
