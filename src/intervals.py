@@ -37,7 +37,7 @@ def bootstrap(
     drawn = []
     for _ in range(rounds):
         counts = np.bincount(generator.integers(len(names), size=len(names)), minlength=len(names))
-        drawn.append(statistic(counts[codes].astype(np.float64)))
+        drawn.append(statistic(counts.astype(np.float64)[codes]))
     return {name: np.array([values[name] for values in drawn]) for name in drawn[0]}
 
 

@@ -89,7 +89,7 @@ def judge(test: pd.DataFrame, threshold: float, params: EvaluateParams) -> Judge
         **_columns("auroc", values["by_method"], ends["by_method"])
     )
     return Judgement(
-        metrics.confusion(test["label"].to_numpy(), _verdicts(test, threshold)),
+        metrics.confusion(metrics.outcomes(test["label"].to_numpy(), _verdicts(test, threshold))),
         {name: (values[name], *ends[name]) for name in values if np.ndim(values[name]) == 0},
         # The fakes that get through come first: they are what one overall figure hides.
         methods.sort_values(["label", "correct", "method"], ignore_index=True),
@@ -119,12 +119,13 @@ def _statistic(
     test: pd.DataFrame, threshold: float, bins: int, codes: IntArray, recalls: FloatArray
 ) -> Statistic:
     y_true, y_score = test["label"].to_numpy(), test["score"].to_numpy()
-    y_pred = _verdicts(test, threshold)
+    outcomes = metrics.outcomes(y_true, _verdicts(test, threshold))
+    residuals, score_bins = y_score - y_true, metrics.score_bins(y_score, bins)
     ranking = Ranking(y_true, y_score)
 
     def statistic(weights: FloatArray) -> dict[str, Any]:
         curve = ranking.curve(weights)
-        counts = metrics.confusion(y_true, y_pred, weights)
+        counts = metrics.confusion(outcomes, weights)
         return {
             "mcc": metrics.mcc(counts),
             "ap": metrics.average_precision(curve),
@@ -136,8 +137,8 @@ def _statistic(
             "f1": metrics.f1(counts),
             "recall_at_1pct_fpr": metrics.recall_at_fpr(curve, 0.01),
             "equal_error_rate": metrics.equal_error_rate(curve),
-            "calibration_error": metrics.calibration_error(y_true, y_score, bins, weights),
-            "brier_error": metrics.brier_error(y_true, y_score, weights),
+            "calibration_error": metrics.calibration_error(residuals, score_bins, weights),
+            "brier_error": metrics.brier_error(residuals, weights),
             "by_method": metrics.auroc_by(curve, ranking.step, y_true, codes, weights),
             "precisions": metrics.precision_at(curve, recalls),
         }

@@ -22,8 +22,10 @@ class Curve(NamedTuple):
     """What every distinct threshold lets through, from the highest score down."""
 
     thresholds: FloatArray  # (k,), falling
-    true_positives: FloatArray  # (k,) weight of the fakes with score >= threshold
-    false_positives: FloatArray  # (k,) weight of the reals with score >= threshold
+    fakes: FloatArray  # (k,) weight of the fakes whose score is the threshold
+    reals: FloatArray  # (k,) weight of the reals whose score is the threshold
+    true_positives: FloatArray  # (k,) running sum of fakes: those with score >= threshold
+    false_positives: FloatArray  # (k,) running sum of reals
 
 
 class Ranking:
@@ -35,25 +37,21 @@ class Ranking:
         scores = y_score[self._order]
         self._fake = y_true[self._order].astype(np.float64)
         # Images with one score pass a threshold together: a tie is one step of every curve.
-        last = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
-        steps = np.arange(len(last)).repeat(np.diff(last, prepend=-1))
-        self._thresholds = scores[last]
-        # Without ties the steps are the images: a slice spares copies of the whole curve.
-        self._last = last if len(last) < len(scores) else slice(None)
-        self.step: IntArray = np.empty_like(steps)
+        self._first = np.append(0, np.flatnonzero(np.diff(scores)) + 1)
+        self._thresholds = scores[self._first]
+        sizes = np.diff(self._first, append=len(scores))
+        self.step: IntArray = np.empty(len(scores), dtype=np.int64)
         """The step of the curve, shape (n,) in the order given, that each image belongs to."""
-        self.step[self._order] = steps
+        self.step[self._order] = np.arange(len(sizes)).repeat(sizes)
 
     def curve(self, weights: FloatArray | None = None) -> Curve:
         """Return the curve when image i counts `weights[i]` times (None: once)."""
-        passed = np.ones(len(self._order)) if weights is None else weights[self._order]
-        fakes = passed * self._fake
-        passed -= fakes
-        return Curve(
-            self._thresholds,
-            np.cumsum(fakes, out=fakes)[self._last],
-            np.cumsum(passed, out=passed)[self._last],
-        )
+        both = np.ones(len(self._order)) if weights is None else weights[self._order]
+        fakes = both * self._fake
+        reals = np.subtract(both, fakes, out=both)
+        if len(self._first) < len(fakes):
+            fakes, reals = (np.add.reduceat(each, self._first) for each in (fakes, reals))
+        return Curve(self._thresholds, fakes, reals, np.cumsum(fakes), np.cumsum(reals))
 
 
 def auroc(curve: Curve) -> float:
@@ -61,10 +59,8 @@ def auroc(curve: Curve) -> float:
 
     NaN if a class is absent.
     """
-    positives, negatives = curve.true_positives, curve.false_positives
-    area = negatives[0] * positives[0]
-    area += np.dot(negatives[1:] - negatives[:-1], positives[1:] + positives[:-1])
-    return float(_ratio(area, 2 * positives[-1] * negatives[-1]))
+    area = np.dot(curve.reals, curve.true_positives) - np.dot(curve.reals, curve.fakes) / 2
+    return float(_ratio(area, curve.true_positives[-1] * curve.false_positives[-1]))
 
 
 def average_precision(curve: Curve) -> float:
@@ -72,13 +68,11 @@ def average_precision(curve: Curve) -> float:
 
     NaN if there is no fake.
     """
-    positives = curve.true_positives
-    precisions = positives + curve.false_positives
+    precisions = curve.true_positives + curve.false_positives
     # Steps that nothing has reached yet (weight 0) add no recall, so any precision will do.
     np.maximum(precisions, np.finfo(np.float64).tiny, out=precisions)
-    np.divide(positives, precisions, out=precisions)
-    area = positives[0] * precisions[0] + np.dot(positives[1:] - positives[:-1], precisions[1:])
-    return float(_ratio(area, positives[-1]))
+    np.divide(curve.true_positives, precisions, out=precisions)
+    return float(_ratio(np.dot(curve.fakes, precisions), curve.true_positives[-1]))
 
 
 def precision_at(curve: Curve, recalls: FloatArray) -> FloatArray:
@@ -141,13 +135,14 @@ class Confusion(NamedTuple):
     true_negatives: Number
 
 
-def confusion(y_true: IntArray, y_pred: IntArray, weights: FloatArray | None = None) -> Confusion:
-    """Count the outcomes of the verdicts `y_pred`, shape (n,) of 0 and 1."""
-    cell = 2 * y_true + y_pred
-    true_negatives, false_positives, false_negatives, true_positives = np.bincount(
-        cell, weights=weights, minlength=4
-    ).astype(np.float64)
-    return Confusion(true_positives, false_positives, false_negatives, true_negatives)
+def outcomes(y_true: IntArray, y_pred: IntArray) -> IntArray:
+    """Return which entry of `Confusion` each verdict of `y_pred`, shape (n,), counts for."""
+    return np.array([[3, 1], [2, 0]])[y_true, y_pred]
+
+
+def confusion(outcomes: IntArray, weights: FloatArray | None = None) -> Confusion:
+    """Count the `outcomes`, shape (n,)."""
+    return Confusion(*np.bincount(outcomes, weights, minlength=4).astype(np.float64))
 
 
 def confusions(curve: Curve) -> Confusion:
@@ -208,23 +203,23 @@ def best_threshold(curve: Curve) -> float:
     return float(curve.thresholds[cut] - gaps[cut] / 2)
 
 
-def brier_error(y_true: IntArray, y_score: FloatArray, weights: FloatArray | None = None) -> float:
-    """Return the mean squared distance, in [0, 1], of P(fake) from the truth."""
-    return float(np.average((y_score - y_true) ** 2, weights=weights))
+def brier_error(residuals: FloatArray, weights: FloatArray) -> float:
+    """Return the mean squared distance, in [0, 1], of P(fake) from the truth.
+
+    `residuals` are y_score - y_true, shape (n,).
+    """
+    return float(np.dot(residuals * weights, residuals) / weights.sum())
 
 
-def calibration_error(
-    y_true: IntArray, y_score: FloatArray, bins: int, weights: FloatArray | None = None
-) -> float:
-    """Return the expected calibration error, in [0, 1], over `bins` equal parts of [0, 1].
+def calibration_error(residuals: FloatArray, bins: IntArray, weights: FloatArray) -> float:
+    """Return the expected calibration error, in [0, 1].
 
-    The mean over images of |mean score - share of fakes| of the bin an image falls into.
+    The mean over images of |mean score - share of fakes| in the bin an image falls into.
+    `residuals` are y_score - y_true, `bins` come from `score_bins`; both of shape (n,).
 
     Source: Naeini et al. 2015 (AAAI), with P(fake) in place of the confidence of the verdict.
     """
-    if weights is None:
-        weights = np.ones(len(y_score))
-    gaps = np.bincount(score_bins(y_score, bins), weights=weights * (y_score - y_true))
+    gaps = np.bincount(bins, residuals * weights)
     return float(np.abs(gaps).sum() / weights.sum())
 
 
@@ -242,17 +237,13 @@ def auroc_by(
     `steps` are those of a `Ranking` under `weights`. One pass over the images serves all subsets.
     NaN for a subset without weight.
     """
-    fakes, reals = (_midpoints(total) for total in (curve.true_positives, curve.false_positives))
-    wins = np.where(y_true == 1, 1 - reals[steps], fakes[steps])
+    reals_above = (curve.false_positives - curve.reals / 2)[steps]
+    fakes_above = (curve.true_positives - curve.fakes / 2)[steps]
+    fakes, reals = (
+        max(total[-1], 1e-300) for total in (curve.true_positives, curve.false_positives)
+    )
+    wins = np.where(y_true == 1, 1 - reals_above / reals, fakes_above / fakes)
     return np.asarray(_ratio(np.bincount(codes, weights * wins), np.bincount(codes, weights)))
-
-
-def _midpoints(total: FloatArray) -> FloatArray:
-    # Share of a class that passed before a step, and half of those that pass with it.
-    share = total.copy()
-    share[1:] += total[:-1]
-    share /= max(2 * total[-1], np.finfo(np.float64).tiny)
-    return share
 
 
 def _ratio(part: Number, whole: Number) -> Number:
