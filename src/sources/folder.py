@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from src.command import InputError
 from src.schema import FAKE, LABELS, REAL, read_table
-from src.sources import Provenance
+from src.sources import Plan, Provenance
 from src.sources.methods import UNKNOWN_LICENCE, family_of, licence_of
 
 logger = logging.getLogger(__name__)
@@ -36,18 +37,22 @@ class Folder:
         """Return one row per image; `path` is where it lies below the root."""
         return self.images
 
-    def fetch(self, images: pd.DataFrame) -> Iterator[tuple[str, bytes]]:
-        """Yield `(image_id, encoded image)` for each of these rows, in their order.
-
-        Raises:
-            InputError: a file is missing.
-        """
+    def plan(self, images: pd.DataFrame) -> Plan:
+        """Return how much is read; nothing of it needs fetching."""
         files = [self.root / path for path in images["path"]]
-        if missing := [file for file in files if not file.is_file()]:
-            raise InputError(
-                f"{len(missing)} of {len(files)} images are missing, first: {missing[0]}; "
-                "image_path is relative to the folder of metadata.csv"
-            )
+        sizes = [file.stat().st_size if file.is_file() else 0 for file in files]
+        kept = np.zeros(len(files), dtype=bool)
+        return Plan(kept, np.array(sizes, dtype=np.int64), sum(sizes), len(files), seconds=0)
+
+    def prepare(self, images: pd.DataFrame) -> dict[str, str]:
+        """Return which of these files are not there."""
+        named = zip(images["image_id"], images["path"], strict=True)
+        reason = f"not below {self.root}; image_path is relative to the folder of metadata.csv"
+        return {image_id: reason for image_id, path in named if not (self.root / path).is_file()}
+
+    def fetch(self, images: pd.DataFrame) -> Iterator[tuple[str, bytes]]:
+        """Yield `(image_id, encoded image)` for each of these rows, in their order."""
+        files = [self.root / path for path in images["path"]]
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(files), _READ_AHEAD):
                 part = slice(start, start + _READ_AHEAD)
