@@ -46,9 +46,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     params = load_params(DownloadParams, "download")
     sources = Sources(build_sources(params.source, params.origin))
-    images = choose(sources.catalogue(), sources.licences(), params)
+    catalogue, licences = sources.catalogue(), sources.licences()
+    images = choose(catalogue, licences, params)
     if args.plan:
-        sys.stdout.write(plan_text(images, sources.plan(images), sources.licences()))
+        sys.stdout.write(plan_text(catalogue, images, sources.plan(images), licences))
     else:
         download(sources, images, params, args.raw)
 

@@ -11,17 +11,21 @@ from src.sources import Plan
 # Bytes a second, where the source has not seen yet how fast its origin is.
 ASSUMED_SPEED = 10e6
 
-_HEADER = ("method", "class", "family", "licence", "images", "kept", "to fetch", "MB")
+_HEADER = ("method", "class", "family", "licence", "listed", "images", "kept", "to fetch", "MB")
 _TEXTS = 4  # columns that are aligned on the left
 
 
-def plan_text(images: pd.DataFrame, plan: Plan, licences: Mapping[str, str]) -> str:
+def plan_text(
+    catalogue: pd.DataFrame, images: pd.DataFrame, plan: Plan, licences: Mapping[str, str]
+) -> str:
     """Return the table of what is fetched for `images`, by method and class, and its sum.
 
-    `kept` counts the images that earlier runs have fetched.
+    `listed` counts the images of the catalogue, `kept` those that earlier runs have fetched.
     """
-    parts = images.assign(kept=plan.kept, bytes=plan.bytes).groupby(["method", "label", "family"])
+    key = ["method", "label", "family"]
+    parts = images.assign(kept=plan.kept, bytes=plan.bytes).groupby(key)
     counts = parts.agg(images=("image_id", "size"), kept=("kept", "sum"), bytes=("bytes", "sum"))
+    counts.insert(0, "listed", catalogue.groupby(key).size())
     rows = [
         (method, LABELS[label], family, licences[method], *_figures(*figures))
         for (method, label, family), *figures in counts.itertuples()
@@ -30,9 +34,9 @@ def plan_text(images: pd.DataFrame, plan: Plan, licences: Mapping[str, str]) -> 
     return "\n".join([*_aligned([_HEADER, *rows, total]), "", _summary(images, plan), ""])
 
 
-def _figures(images: int, kept: int, size: int) -> tuple[str, ...]:
+def _figures(listed: int, images: int, kept: int, size: int) -> tuple[str, ...]:
     megabytes = f"{size / 1e6:,.1f}" if size or images == kept else "?"
-    return f"{images:,}", f"{kept:,}", f"{images - kept:,}", megabytes
+    return f"{listed:,}", f"{images:,}", f"{kept:,}", f"{images - kept:,}", megabytes
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -101,7 +101,8 @@ def draw(images: pd.DataFrame, params: SubsetParams) -> pd.DataFrame:
     Raises:
         InputError: an image is listed twice.
     """
-    keys = image_keys(images["image_id"])
+    # Going through millions of texts is several times faster as Python's own.
+    keys = image_keys(images["image_id"].to_numpy(dtype=object))
     _check_listed_once(images, keys)
     parts = images.groupby(["method", "label"])
     order = np.lexsort((ranks(keys, params.seed), parts.ngroup()))

@@ -39,10 +39,9 @@ class Folder:
 
     def plan(self, images: pd.DataFrame) -> Plan:
         """Return how much is read; nothing of it needs fetching."""
-        files = [self.root / path for path in images["path"]]
-        sizes = [file.stat().st_size if file.is_file() else 0 for file in files]
-        kept = np.zeros(len(files), dtype=bool)
-        return Plan(kept, np.array(sizes, dtype=np.int64), sum(sizes), len(files), seconds=0)
+        sizes = [_size(self.root / path) for path in images["path"]]
+        kept = np.zeros(len(sizes), dtype=bool)
+        return Plan(kept, np.array(sizes, dtype=np.int64), sum(sizes), len(sizes), seconds=0)
 
     def prepare(self, images: pd.DataFrame) -> dict[str, str]:
         """Return which of these files are not there."""
@@ -58,6 +57,13 @@ class Folder:
                 part = slice(start, start + _READ_AHEAD)
                 contents = pool.map(Path.read_bytes, files[part])
                 yield from zip(images["image_id"].iloc[part], contents, strict=True)
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def build(origin: str) -> Folder:
@@ -115,7 +121,9 @@ def read_artifact_method(metadata_csv: Path) -> pd.DataFrame:
             "category": rows["category"],
             "label": labels,
         }
-    ).drop_duplicates()
+    )
+    if not table["image_id"].is_unique:
+        table = table.drop_duplicates()
     if (repeated := table["image_id"].duplicated()).any():
         wrong = table.loc[repeated, "image_id"].iloc[0]
         raise InputError(f"{metadata_csv}: {wrong!r} is listed twice, with different labels")
@@ -151,6 +159,9 @@ def _images_below(folder: Path) -> Iterator[Path]:
 
 
 def _completed(table: pd.DataFrame) -> pd.DataFrame:
-    families = map(family_of, table["method"], table["label"])
+    # Once for each method and class: there may be millions of rows.
+    kinds = table.groupby(["method", "label"], sort=False)
+    families = [family_of(str(method), label) for method, label in kinds.size().index]
+    family = np.array(families, dtype=object)[kinds.ngroup()]
     # Nothing says which of these images show the same thing: each is its own group.
-    return table.assign(family=list(families), group=table["image_id"])
+    return table.assign(family=pd.Series(family, table.index, "str"), group=table["image_id"])
