@@ -228,7 +228,10 @@ def test_a_sample_is_built_from_wheels_and_rebuilt_to_the_byte(
 
     def built(cache: Path) -> dict[str, bytes]:
         source = sample.Sample(listed, wheels, Cache(cache), training_steps=2)
-        return dict(source.fetch(source.catalogue()))
+        images = source.catalogue()
+        assert source.prepare(images) == {}
+        assert source.plan(images).kept.all()
+        return dict(source.fetch(images))
 
     first = built(tmp_path / "first")
     assert first == built(tmp_path / "second")

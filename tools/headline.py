@@ -1,6 +1,7 @@
 """After a run: the figures that matter, how sure they are, and where to look next."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,30 @@ FIGURES = {
 def headline(evaluate: dict[str, Any], shortcuts: dict[str, Any]) -> str:
     """Return the lines that `make repro` ends with."""
     test = evaluate["test"]
-    lines = [f"The detector on the test images (threshold {evaluate['threshold']:.3f}, chosen on val):"]
-    lines += [
-        f"  {title:<20}{test[name]:7.3f}   {test[f'{name}_low']:.3f} to {test[f'{name}_high']:.3f}"
+    figures = {
+        title: (test[name], test[f"{name}_low"], test[f"{name}_high"])
         for name, title in FIGURES.items()
-    ]
-    lines.append("What guesses the label without looking properly (AUROC; 0.5 is chance):")
-    lines += [
-        f"  {name.replace('_', ' '):<20}{probe['auroc']:7.3f}   {probe['low']:.3f} to {probe['high']:.3f}"
+    }
+    probes = {
+        name.replace("_", " "): (probe["auroc"], probe["auroc_low"], probe["auroc_high"])
         for name, probe in shortcuts["probes"].items()
+    }
+    return "\n".join(
+        [
+            f"Test images, threshold {evaluate['threshold']:.3f} (frozen on validation):",
+            *_table(figures),
+            "AUROC of what guesses the label without looking properly (0.5 is chance):",
+            *_table(probes),
+            "Plots: plots/evaluate/overview.png; all in one page: dvc plots show --open",
+        ]
+    )
+
+
+def _table(rows: Mapping[str, tuple[float, float, float]]) -> list[str]:
+    return [
+        f"  {title:<20}{value:7.3f}   {low:.3f} to {high:.3f}"
+        for title, (value, low, high) in rows.items()
     ]
-    lines.append("Plots: plots/evaluate/overview.png, or all of them in one page: dvc plots show --open")
-    return "\n".join(lines)
 
 
 def main() -> None:

