@@ -24,6 +24,7 @@ $(READY): requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	UV_COMPILE_BYTECODE=1 $(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements.txt
+	python -m tools.offline_plots
 	@touch $(READY)
 
 plan: $(READY) ## say what the download stage would fetch, before it does
@@ -31,6 +32,7 @@ plan: $(READY) ## say what the download stage would fetch, before it does
 
 repro: $(READY) ## run the whole pipeline, then print the headline metrics
 	dvc repro
+	@python -m tools.headline
 
 check: $(READY) ## format, lint, types
 	ruff format --check .
