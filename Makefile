@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export NO_ALBUMENTATIONS_UPDATE := 1
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup repro format check test test-unit lock clean
+.PHONY: help setup plan repro format check test test-unit lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,6 +25,9 @@ $(READY): requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	UV_COMPILE_BYTECODE=1 $(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements.txt
 	@touch $(READY)
+
+plan: $(READY) ## say what the download stage would fetch, before it does
+	@python -m src.download --plan
 
 repro: $(READY) ## run the whole pipeline, then print the headline metrics
 	dvc repro

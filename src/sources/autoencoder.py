@@ -16,7 +16,6 @@ from torch.nn import functional
 STRIDE = 4  # pixels per latent position
 LATENT_CHANNELS = 4
 WIDTH = 48
-STEPS = 400
 BATCH = 16
 CROP = 48  # pixels
 LEARNING_RATE = 2e-3
@@ -73,8 +72,8 @@ class Autoencoder(nn.Module):
         return self.decoder(code), divergence
 
 
-def train(images: Sequence[UInt8Array]) -> bytes:
-    """Return the weights, as safetensors, of an autoencoder trained on `images` (H, W, 3).
+def train(images: Sequence[UInt8Array], steps: int) -> bytes:
+    """Return the weights, as safetensors, of an autoencoder trained on `images` (H, W, 3), RGB.
 
     The same images give the same bytes on the same machine.
     """
@@ -83,8 +82,8 @@ def train(images: Sequence[UInt8Array]) -> bytes:
     random = np.random.default_rng(0)
     model = Autoencoder()
     optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, STEPS)
-    for _ in range(STEPS):
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, steps)
+    for _ in range(steps):
         batch = _batch(images, random)
         noise = torch.randn(BATCH, LATENT_CHANNELS, CROP // STRIDE, CROP // STRIDE)
         restored, divergence = model(batch, noise)
@@ -124,7 +123,7 @@ def _batch(images: Sequence[UInt8Array], random: np.random.Generator) -> Tensor:
 
 
 def _tensor(images: UInt8Array) -> Tensor:
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1  # (B, 3, H, W)
+    return torch.tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1  # (B, 3, H, W)
 
 
 def _difference(restored: Tensor, images: Tensor) -> Tensor:

