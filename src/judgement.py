@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from src import metrics
 from src.command import InputError
-from src.intervals import Interval, Statistic, bootstrap, interval, rate_intervals
+from src.intervals import Interval, Statistic, bootstrap_intervals, rate_intervals
 from src.metrics import Confusion, FloatArray, IntArray, Ranking
 from src.params import STRICT
 from src.schema import FAKE, LABELS, REAL
@@ -83,8 +83,13 @@ def judge(test: pd.DataFrame, threshold: float, params: EvaluateParams) -> Judge
     recalls = _recall_levels(int((test["label"] == FAKE).sum()))
     statistic = _statistic(test, threshold, params.calibration_bins, codes, recalls)
     values = statistic(np.ones(len(test)))
-    samples = bootstrap(statistic, test["group"].to_numpy(), params.bootstrap_rounds, params.seed)
-    ends = {name: interval(drawn, params.confidence) for name, drawn in samples.items()}
+    ends = bootstrap_intervals(
+        statistic,
+        test["group"].to_numpy(),
+        params.bootstrap_rounds,
+        params.confidence,
+        params.seed,
+    )
     methods = _with_rates(methods, test, codes, threshold, params).assign(
         **_columns("auroc", values["by_method"], ends["by_method"])
     )
