@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from tests.make_data import make_artifact_folder
 from tools.s3 import Identity, S3Server
+from tools.set_remote import set_remote
 
 ROOT = Path(__file__).parents[1]
 OUTPUTS = ("dvc.lock", "data/", "metrics/", "models/", "plots/")
@@ -199,6 +201,7 @@ def tiny_remote(tiny: Project, shared_s3: S3Server, s3_owner: Identity) -> Proje
     """The project of seconds with a path of its own on the shared S3 server."""
     tiny.environment.update(shared_s3.environment(s3_owner))
     url = f"s3://experiments/{tiny.folder.parent.name}"
-    tiny.run("python", "-m", "tools.set_remote", url, "--endpoint", shared_s3.endpoint)
+    with Repo(str(tiny.folder)) as repo:
+        set_remote(repo, "storage", url, shared_s3.endpoint)
     tiny.commit("Add a remote")
     return tiny

@@ -1,4 +1,4 @@
-"""A proxy before a real S3 server that makes one thing wrong, for failures that servers seldom show."""
+"""A proxy before a real S3 server that makes one thing wrong, as servers seldom do."""
 
 import http.client
 import threading

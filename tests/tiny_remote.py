@@ -4,8 +4,12 @@ import os
 import shutil
 import stat
 from pathlib import Path
+from typing import Any
+
+import boto3
 
 from tests.conftest import ROOT, Project, isolated_environment
+from tools.s3 import Identity, S3Server
 
 STAGE = """
 import hashlib, pathlib, sys
@@ -73,3 +77,14 @@ def outputs(project: Project) -> dict[str, bytes]:
         for path in sorted((project.folder / "data").rglob("*"))
         if path.is_file()
     }
+
+
+def client(server: S3Server, identity: Identity) -> Any:
+    """Return an S3 client that is not DVC's, to look at and change what is stored."""
+    return boto3.client(
+        "s3",
+        endpoint_url=server.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=identity.access_key,
+        aws_secret_access_key=identity.secret_key,
+    )

@@ -1,12 +1,17 @@
-"""This machine and this checkout -> findings: Python, packages, pipeline, disk, accelerator."""
+"""This machine and this checkout -> findings: Python, packages, pipeline, disk, accelerator.
+
+Packages are imported where they are used: a check must be able to say that one is missing.
+"""
 
 import shutil
 import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from packaging.requirements import Requirement
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 from tools.finding import Finding, fail, ok, warn
 
@@ -27,6 +32,10 @@ def check_python(version: tuple[int, int]) -> Finding:
 
 def check_packages(requirements: Path) -> Finding:
     """Return whether what is installed is what `requirements` (pinned, as uv writes it) names."""
+    try:
+        from packaging.requirements import Requirement
+    except ImportError as error:
+        return fail("packages", str(error), SETUP)
     logical = requirements.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
     pins = [
         Requirement(line.split(" --hash")[0])
@@ -41,7 +50,7 @@ def check_packages(requirements: Path) -> Finding:
     return fail("packages", shown, f"rm {Path(sys.prefix, '.ready')}; {SETUP}")
 
 
-def _difference(pin: Requirement) -> str:
+def _difference(pin: "Requirement") -> str:
     try:
         installed = metadata.version(pin.name)
     except metadata.PackageNotFoundError:

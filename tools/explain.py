@@ -27,6 +27,7 @@ _RENEW = (
 _REGION = "export AWS_DEFAULT_REGION=<the bucket's region>"
 _SERVER = "wait and repeat; if it stays, its operator must look (a full disk is the usual cause)"
 _LISTING = "ask for s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject on the bucket"
+_UNKNOWN = "docs/remote.md lists what is known; the server's log may say more"
 _CONNECT = "check the endpoint in .dvc/config, that the server runs (`make s3`), VPN and proxy"
 
 # Codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
@@ -61,6 +62,7 @@ CODES = {
     "IllegalLocationConstraintException": _ELSEWHERE,
     "301": _ELSEWHERE,
     "SlowDown": _BUSY,
+    "RequestTimeout": _BUSY,
     "ServiceUnavailable": _BUSY,
     "503": _BUSY,
     "InternalError": _FAILED,
@@ -125,12 +127,11 @@ def error_code(error: BaseException) -> str | None:
 
 def explain(error: BaseException) -> Explanation:
     """Return `error` in plain words; one that is not known is given as it is."""
-    if (code := error_code(error)) in CODES:
-        return CODES[str(code)]
+    if (code := error_code(error)) is not None:
+        return CODES.get(code, Explanation(f"{code}: {error}", _UNKNOWN))
     for kind, explanation in _TYPES.items():
         if isinstance(error, kind):
             return explanation
-    # After the types: a PermissionError of the server has no number.
     if isinstance(error, OSError) and error.errno in _NUMBERS:
         return _NUMBERS[error.errno]
-    return Explanation(f"{code or type(error).__name__}: {error}", "see docs/remote.md")
+    return Explanation(f"{type(error).__name__}: {error}", _UNKNOWN)

@@ -65,7 +65,8 @@ class Stores:
     def of(self, out: Output) -> list[tuple[str, HashFileDB]]:
         """Return name and store of the places that keep `out`; dvc.yaml may name its remote."""
         if not out.use_cache:
-            return []
+            # What Git keeps (metrics) is in the cache for `dvc repro` to bring back earlier runs.
+            return [(CACHE, out.cache)] if out.cache.exists(out.hash_info.value) else []
         places: list[tuple[str, HashFileDB]] = [(CACHE, out.cache)]
         if self._remote is not None:
             name = out.remote or self._remote

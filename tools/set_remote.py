@@ -41,7 +41,7 @@ def set_remote(repo: Repo, name: str, url: str, endpoint: str | None) -> bool:
             raise InputError(
                 f"{path}: remote {name!r} holds {found}: delete them; {WHERE_SECRETS_GO}"
             )
-        settings.update(url=_as_written(url, repo), verify=True)
+        settings.update(url=_as_written(url, repo), verify="true")
         settings.pop("endpointurl", None)
         if endpoint is not None:
             settings["endpointurl"] = endpoint
