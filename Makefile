@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export NO_ALBUMENTATIONS_UPDATE := 1
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup repro format check test test-unit remote s3 doctor verify lock clean
+.PHONY: help setup repro format check test test-unit remote s3 doctor verify gate compare lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,13 @@ doctor: ## what works here and what to do about the rest [FULL=1 reads every rem
 
 verify: $(READY) ## rehash every output and cached object [REMOTE=1 remote ones too] [REPAIR=1 from whole copies]
 	@python -m tools.verify $(if $(REMOTE),--remote) $(if $(REPAIR),--repair)
+
+# A clone has none of the data: with --allow-missing, what dvc.lock knows counts as there.
+gate: $(READY) ## fail where dvc.lock is not what dvc repro would write; needs no data
+	@planned=$$(dvc repro --allow-missing --dry); echo "$$planned"; if grep -q '^Running stage' <<<"$$planned"; then echo 'error: run dvc repro, then commit dvc.lock and what it changed'; exit 1; fi
+
+compare: $(READY) ## what changed since BASE=main, as Markdown and pictures in .scratch/comparison
+	@python -m tools.compare '$(or $(BASE),main)' .scratch/comparison
 
 lock: $(READY) ## compile requirements.in into requirements.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet requirements.in --output-file requirements.txt

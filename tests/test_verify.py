@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from src.command import InputError
 from tests.conftest import Project
-from tests.tiny_remote import cached, flip_byte, outputs
+from tests.tiny_remote import cached, enter, flip_byte, outputs
 from tools.objects import CACHE, WORKSPACE
 from tools.rehash import DAMAGED, MISSING, OK, UNEXPECTED
 from tools.set_remote import set_remote
@@ -216,9 +216,7 @@ def test_objects_on_s3_are_verified_and_repaired(
     tiny_remote: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny_remote.run("dvc", "push")
-    monkeypatch.chdir(tiny_remote.folder)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
-        monkeypatch.setenv(name, tiny_remote.environment[name])
+    enter(tiny_remote, monkeypatch)
     with Repo() as repo:
         remote = repo.cloud.get_remote("storage")
         damaged, removed = sorted(remote.fs.find(remote.path))[:2]

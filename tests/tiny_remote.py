@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
+from s3fs import S3FileSystem
 
 from tests.conftest import ROOT, Project, isolated_environment
 from tools.s3 import Identity, S3Server
@@ -77,6 +79,18 @@ def outputs(project: Project) -> dict[str, bytes]:
         for path in sorted((project.folder / "data").rglob("*"))
         if path.is_file()
     }
+
+
+def enter(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make this process stand where the project's commands run, to spare it starting them."""
+    monkeypatch.chdir(project.folder)
+    for name in filter(lambda name: name.startswith("AWS_"), os.environ):
+        monkeypatch.delenv(name)
+    for name, value in project.environment.items():
+        if name.startswith("AWS_") or name == "HOME":
+            monkeypatch.setenv(name, value)
+    # Connections are remembered by their settings, and the environment is none of them.
+    S3FileSystem.clear_instance_cache()
 
 
 def client(server: S3Server, identity: Identity) -> Any:

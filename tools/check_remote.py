@@ -215,7 +215,9 @@ def _check_objects(wanted: list[Copy], reachable: set[str], full: bool) -> Itera
         except _Stopped as stopped:
             yield stopped.finding
     unreadable = [
-        copy.name for copy in wanted if copy.place == WORKSPACE and copy.oid.endswith(".dir")
+        copy.name
+        for copy in wanted
+        if copy.output.use_cache and copy.place == WORKSPACE and copy.oid.endswith(".dir")
     ]
     if unreadable and reachable:
         yield warn(
