@@ -4,7 +4,7 @@ from tools.headline import headline
 
 
 def test_each_figure_stands_with_its_interval_and_the_probes_beside_it() -> None:
-    figures = {}
+    figures: dict[str, float] = {}
     for name in ("mcc", "ap", "auroc", "balanced_accuracy"):
         figures |= {name: 0.6543, f"{name}_low": 0.5, f"{name}_high": 0.75}
     evaluate = {"threshold": 0.41234, "test": figures}
