@@ -32,12 +32,12 @@ ROUNDS = 5
 @pytest.fixture
 def many(tiny: Project, s3_server: S3Server, s3_owner: Identity) -> Project:
     """A project with many objects to transfer, on a server of its own that may be killed."""
-    folder = tiny.folder / "data/many"
+    folder = tiny.folder / "many"  # not below data/, which Git ignores
     folder.mkdir()
     draw = random.Random(0)
     for number in range(FILES):
         (folder / f"{number:02}.bin").write_bytes(draw.randbytes(200_000))
-    tiny.run("dvc", "add", "--quiet", "data/many")
+    tiny.run("dvc", "add", "--quiet", "many")
     tiny.environment.update(s3_server.environment(s3_owner))
     point(tiny, "s3://experiments/start", s3_server)
     return tiny
@@ -106,7 +106,7 @@ def test_a_server_killed_while_pulling_loses_nothing(
     struck = 0
     for at in points():
         shutil.rmtree(many.folder / ".dvc/cache/files")
-        shutil.rmtree(many.folder / "data/many")
+        shutil.rmtree(many.folder / "many")
         shutil.rmtree(many.folder / "data/raw")
         struck += interrupt(many, s3_server, "pull", lambda: len(cached(many)), at)
         many.run("dvc", "pull")
@@ -124,8 +124,7 @@ def test_a_full_disk_is_named_and_a_second_pull_completes(
     expected = outputs(tiny_remote)
     shutil.rmtree(tiny_remote.folder / "data/raw")
     (tiny_remote.folder / ".dvc/cache").mkdir()
-    # A disk of one megabyte that only this command sees; without the right to mount, a limit on
-    # the size of files, of which more fit.
+    # A disk of one megabyte that only this script sees.
     script = tmp_path / "full.sh"
     script.write_text(
         "mount -t tmpfs -o size=1m tmpfs .dvc/cache\n"

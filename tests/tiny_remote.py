@@ -76,7 +76,8 @@ def outputs(project: Project) -> dict[str, bytes]:
     """Return what DVC keeps of the workspace."""
     return {
         path.relative_to(project.folder).as_posix(): path.read_bytes()
-        for path in sorted((project.folder / "data").rglob("*"))
+        for name in ("data", "many")
+        for path in sorted((project.folder / name).rglob("*"))
         if path.is_file()
     }
 
