@@ -29,6 +29,7 @@ TINY: Mapping[str, Any] = {
     "shortcuts.max_file_auroc": 1.0,
     "shortcuts.bootstrap_rounds": 50,
     "evaluate.bootstrap_rounds": 50,
+    "model.name": "beit3_nano",
     "model.image_size": 32,
     "train.epochs": 2,
     "train.warmup_epochs": 0,
