@@ -137,10 +137,11 @@ class Detector(nn.Module):
         return ((images.float() - self.mean) / self.std).permute(0, 3, 1, 2)
 
 
-def build_detector(params: ModelParams, classes: tuple[str, ...]) -> Detector:
+def build_detector(params: ModelParams, classes: tuple[str, ...], seed: int) -> Detector:
     """Return a detector for `classes` with the published weights that `params` ask for.
 
-    Without published weights the caller should let `init_from_scratch` see training images.
+    `seed` draws what is not published: the head, or all (through torch's global generator).
+    Without published weights, let `init_from_scratch` see training images next.
 
     Raises:
         InputError: no such weights, or they are not of this model.
@@ -152,16 +153,14 @@ def build_detector(params: ModelParams, classes: tuple[str, ...]) -> Detector:
         std=IMAGENET_DEFAULT_STD,
         classes=classes,
     )
+    torch.manual_seed(seed)
     detector = Detector(identity, params.drop_path)
     if not params.from_scratch:
         _adopt(detector.network, _published_weights(params), params.weights)
-    with torch.no_grad():
         # The head starts near zero, so that the first steps do not tear good features apart.
         # Source: BEiT-3's fine-tuning code, `init_scale`.
-        head = detector.network.head
-        assert isinstance(head, nn.Linear)
-        head.weight.mul_(0.001)
-        head.bias.zero_()
+        with torch.no_grad():
+            detector.network.get_parameter("head.weight").mul_(0.001)
     return detector
 
 
@@ -211,8 +210,8 @@ def init_from_scratch(detector: Detector, images: Tensor, seed: int) -> None:
 def _whitening(rows: Tensor, width: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     mean = rows.mean(0)
     variances, components = torch.linalg.eigh((rows - mean).T.cov())
-    # A floor: directions that the JPEG tables emptied hold rounding noise only.
-    floor = 1e-4 * variances.mean()
+    # A floor, or the directions that JPEG has all but emptied would drown the others in noise.
+    floor = 0.1 * variances.mean()
     whiten = components.T / (variances + floor).sqrt().unsqueeze(1)  # (dims, dims)
     # Fewer or more channels than dimensions: every channel is a mix of all frequencies, so none
     # is lost. A random orthogonal mix also leaves no channel with an arbitrary sign of eigh's.

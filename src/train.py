@@ -107,7 +107,7 @@ def prepare(table: pd.DataFrame, root: Path, settings: Settings) -> tuple[Detect
     """Return the untrained detector and the images for it."""
     model, params = settings.model, settings.train
     train, val = (table[table["split"] == split] for split in ("train", "val"))
-    detector = build_detector(model, class_names(train, params.head))
+    detector = build_detector(model, class_names(train, params.head), params.seed)
     view = detector.identity.view
     if model.from_scratch:
         init_from_scratch(detector, _whitening_images(train, root, view, params.seed), params.seed)

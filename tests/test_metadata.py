@@ -25,7 +25,7 @@ def write_images(
     table = pd.DataFrame({"image_id": list(images), "method": methods})
     table["label"] = np.where(table["method"].str.startswith("gan"), FAKE, REAL)
     table["family"] = np.where(table["label"] == FAKE, "gan", "real")
-    table["category"] = ""
+    table["category"] = table["given_split"] = ""
     table["group"] = [(groups or {}).get(name, name) for name in images]
     provenance = dict.fromkeys(methods, ("made here", "1", "CC0-1.0"))
     write_raw(root, table, iter(images.values()), provenance, ShardLimits(4, 10**9))

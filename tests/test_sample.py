@@ -191,10 +191,10 @@ def test_what_stems_from_one_photograph_shares_its_group() -> None:
     assert set(derived["group"]) <= set(catalogue.loc[catalogue["label"] == REAL, "group"])
 
 
-def test_the_packages_stay_below_the_promised_download() -> None:
-    origin = sample.build("").provenance
-    assert "psychopy==" in origin.origin
-    assert set(origin.licences) == set(sample.build("").catalogue()["method"])
+def test_the_manifest_names_packages_and_a_licence_for_every_method() -> None:
+    source = sample.build("")
+    assert "psychopy==2026.2.5 sha256:271ff330" in source.provenance.origin
+    assert set(source.provenance.licences) == set(source.catalogue()["method"])
 
 
 def test_an_origin_is_refused() -> None:

@@ -45,7 +45,7 @@ def make_metadata(
     table = pd.DataFrame(rows, columns=["image_id", "method", "category", "label", "group"])
     table["family"] = np.where(table["label"] == REAL, "real", "gan")
     table["key"] = image_keys(table["image_id"])
-    return table.assign(shard="s.tar", offset=0, length=1)
+    return table.assign(shard="s.tar", offset=0, length=1, given_split="")
 
 
 def split_params(**changes: Any) -> SplitParams:

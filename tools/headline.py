@@ -25,8 +25,8 @@ def headline(evaluate: dict[str, Any], shortcuts: dict[str, Any]) -> str:
         for name, title in FIGURES.items()
     }
     probes = {
-        name.replace("_", " "): (probe["auroc"], probe["auroc_low"], probe["auroc_high"])
-        for name, probe in shortcuts["probes"].items()
+        name.replace("_", " "): (probe["value"], probe["low"], probe["high"])
+        for name, probe in shortcuts["auroc"].items()
     }
     return "\n".join(
         [

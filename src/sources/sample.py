@@ -188,7 +188,7 @@ class Sample:
         # Not forked: a fork of a process whose libraries run threads may hang.
         context = multiprocessing.get_context("spawn")
         with (
-            ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool,
+            ProcessPoolExecutor(_workers(), mp_context=context) as pool,
             tqdm(desc="make images", total=len(images), unit=" images", disable=None) as progress,
         ):
             weights = self._train(materials, pool) if train else None
@@ -220,6 +220,11 @@ def _render(
     keys_of_groups = [[keys[image.image_id] for image in group] for group in groups]
     for made in pool.map(rendering.render, repeat(materials), groups, keys_of_groups):
         progress.update(made)
+
+
+def _workers() -> int:
+    # More would spend longer on loading the libraries than on the images.
+    return min(os.cpu_count() or 1, 8)
 
 
 def _images(pictures: Sequence[Picture]) -> Iterator[Image]:
