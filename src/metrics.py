@@ -59,7 +59,7 @@ def auroc(curve: Curve) -> float:
 
     NaN if a class is absent.
     """
-    area = np.dot(curve.reals, curve.true_positives) - np.dot(curve.reals, curve.fakes) / 2
+    area = _dot(curve.reals, curve.true_positives) - _dot(curve.reals, curve.fakes) / 2
     return float(_ratio(area, curve.true_positives[-1] * curve.false_positives[-1]))
 
 
@@ -72,7 +72,7 @@ def average_precision(curve: Curve) -> float:
     # Steps that nothing has reached yet (weight 0) add no recall, so any precision will do.
     np.maximum(precisions, np.finfo(np.float64).tiny, out=precisions)
     np.divide(curve.true_positives, precisions, out=precisions)
-    return float(_ratio(np.dot(curve.fakes, precisions), curve.true_positives[-1]))
+    return float(_ratio(_dot(curve.fakes, precisions), curve.true_positives[-1]))
 
 
 def precision_at(curve: Curve, recalls: FloatArray) -> FloatArray:
@@ -208,7 +208,7 @@ def brier_error(residuals: FloatArray, weights: FloatArray) -> float:
 
     `residuals` are y_score - y_true, shape (n,).
     """
-    return float(np.dot(residuals * weights, residuals) / weights.sum())
+    return float(_dot(residuals * weights, residuals) / weights.sum())
 
 
 def calibration_error(residuals: FloatArray, bins: IntArray, weights: FloatArray) -> float:
@@ -244,6 +244,12 @@ def auroc_by(
     )
     wins = np.where(y_true == 1, 1 - reals_above / reals, fakes_above / fakes)
     return np.asarray(_ratio(np.bincount(codes, weights * wins), np.bincount(codes, weights)))
+
+
+def _dot(left: FloatArray, right: FloatArray) -> float:
+    # Not np.dot: BLAS shares long sums out among threads, so that their last bits depend on the
+    # machine, and its threads wait for each other in a busy loop.
+    return float(np.einsum("i,i->", left, right))
 
 
 def _ratio(part: Number, whole: Number) -> Number:
