@@ -10,8 +10,9 @@ from pydantic.dataclasses import dataclass
 
 from src import metrics
 from src.command import InputError
+from src.curves import FloatArray, IntArray, Ranking, auroc
 from src.intervals import Interval, Statistic, bootstrap_intervals, rate_intervals
-from src.metrics import Confusion, FloatArray, IntArray, Ranking
+from src.metrics import Confusion
 from src.params import STRICT
 from src.schema import FAKE, LABELS, REAL
 
@@ -134,7 +135,7 @@ def _statistic(
         return {
             "mcc": metrics.mcc(counts),
             "ap": metrics.average_precision(curve),
-            "auroc": metrics.auroc(curve),
+            "auroc": auroc(curve),
             "balanced_accuracy": metrics.balanced_accuracy(counts),
             "precision": metrics.precision(counts),
             "recall": metrics.recall(counts),

@@ -7,60 +7,11 @@ cumulative sums.
 """
 
 from bisect import bisect_left
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-# A float, or an array of them: formulas of counts hold for one threshold and for all of them.
-Number = Any
-
-
-class Curve(NamedTuple):
-    """What every distinct threshold lets through, from the highest score down."""
-
-    thresholds: FloatArray  # (k,), falling
-    fakes: FloatArray  # (k,) weight of the fakes whose score is the threshold
-    reals: FloatArray  # (k,) weight of the reals whose score is the threshold
-    true_positives: FloatArray  # (k,) running sum of fakes: those with score >= threshold
-    false_positives: FloatArray  # (k,) running sum of reals
-
-
-class Ranking:
-    """Labels in the order of their scores, sorted once, to be weighted many times."""
-
-    def __init__(self, y_true: IntArray, y_score: FloatArray) -> None:
-        """Sort `y_true`, shape (n,) of 0 and 1, by `y_score`, shape (n,), from high to low."""
-        self._order = np.argsort(-y_score, kind="stable")
-        scores = y_score[self._order]
-        self._fake = y_true[self._order].astype(np.float64)
-        # Images with one score pass a threshold together: a tie is one step of every curve.
-        self._first = np.append(0, np.flatnonzero(np.diff(scores)) + 1)
-        self._thresholds = scores[self._first]
-        sizes = np.diff(self._first, append=len(scores))
-        self.step: IntArray = np.empty(len(scores), dtype=np.int64)
-        """The step of the curve, shape (n,) in the order given, that each image belongs to."""
-        self.step[self._order] = np.arange(len(sizes)).repeat(sizes)
-
-    def curve(self, weights: FloatArray | None = None) -> Curve:
-        """Return the curve when image i counts `weights[i]` times (None: once)."""
-        both = np.ones(len(self._order)) if weights is None else weights[self._order]
-        fakes = both * self._fake
-        reals = np.subtract(both, fakes, out=both)
-        if len(self._first) < len(fakes):
-            fakes, reals = (np.add.reduceat(each, self._first) for each in (fakes, reals))
-        return Curve(self._thresholds, fakes, reals, np.cumsum(fakes), np.cumsum(reals))
-
-
-def auroc(curve: Curve) -> float:
-    """Return the chance, in [0, 1], that a fake scores above a real; a tie counts one half.
-
-    NaN if a class is absent.
-    """
-    area = _dot(curve.reals, curve.true_positives) - _dot(curve.reals, curve.fakes) / 2
-    return float(_ratio(area, curve.true_positives[-1] * curve.false_positives[-1]))
+from src.curves import Curve, FloatArray, IntArray, Number, dot, ratio
 
 
 def average_precision(curve: Curve) -> float:
@@ -72,7 +23,7 @@ def average_precision(curve: Curve) -> float:
     # Steps that nothing has reached yet (weight 0) add no recall, so any precision will do.
     np.maximum(precisions, np.finfo(np.float64).tiny, out=precisions)
     np.divide(curve.true_positives, precisions, out=precisions)
-    return float(_ratio(_dot(curve.fakes, precisions), curve.true_positives[-1]))
+    return float(ratio(dot(curve.fakes, precisions), curve.true_positives[-1]))
 
 
 def precision_at(curve: Curve, recalls: FloatArray) -> FloatArray:
@@ -85,7 +36,7 @@ def precision_at(curve: Curve, recalls: FloatArray) -> FloatArray:
     # A recall of 0 is the first fake's, where the curve starts.
     wanted = np.maximum(recalls * positives[-1] * (1 - 1e-12), np.finfo(np.float64).tiny)
     steps = np.minimum(np.searchsorted(positives, wanted), len(positives) - 1)
-    return np.asarray(_ratio(positives[steps], positives[steps] + curve.false_positives[steps]))
+    return np.asarray(ratio(positives[steps], positives[steps] + curve.false_positives[steps]))
 
 
 def recall_at_fpr(curve: Curve, fpr: float) -> float:
@@ -100,7 +51,7 @@ def recall_at_fpr(curve: Curve, fpr: float) -> float:
     allowed = fpr * curve.false_positives[-1] * (1 + 1e-12)
     steps = int(np.searchsorted(curve.false_positives, allowed, side="right"))
     reached = curve.true_positives[steps - 1] if steps else 0.0
-    return float(_ratio(reached, curve.true_positives[-1]))
+    return float(ratio(reached, curve.true_positives[-1]))
 
 
 def equal_error_rate(curve: Curve) -> float:
@@ -155,17 +106,17 @@ def mcc(counts: Confusion) -> Number:
     """Return Matthews' correlation coefficient, in [-1, 1]; 0 if a row or column is empty."""
     tp, fp, fn, tn = counts
     spread = np.sqrt((tp + fp) * (fn + tn)) * np.sqrt((tp + fn) * (fp + tn))
-    return np.nan_to_num(_ratio(tp * tn - fp * fn, spread))
+    return np.nan_to_num(ratio(tp * tn - fp * fn, spread))
 
 
 def recall(counts: Confusion) -> Number:
     """Return the share of the fakes that are called fake; NaN without fakes."""
-    return _ratio(counts.true_positives, counts.true_positives + counts.false_negatives)
+    return ratio(counts.true_positives, counts.true_positives + counts.false_negatives)
 
 
 def specificity(counts: Confusion) -> Number:
     """Return the share of the reals that are called real; NaN without reals."""
-    return _ratio(counts.true_negatives, counts.true_negatives + counts.false_positives)
+    return ratio(counts.true_negatives, counts.true_negatives + counts.false_positives)
 
 
 def balanced_accuracy(counts: Confusion) -> Number:
@@ -176,13 +127,13 @@ def balanced_accuracy(counts: Confusion) -> Number:
 def precision(counts: Confusion) -> Number:
     """Return the share of fakes among what is called fake; 0 if nothing is."""
     called = counts.true_positives + counts.false_positives
-    return np.nan_to_num(_ratio(counts.true_positives, called))
+    return np.nan_to_num(ratio(counts.true_positives, called))
 
 
 def f1(counts: Confusion) -> Number:
     """Return the harmonic mean of precision and recall; NaN if nothing is or is called fake."""
     doubled = 2 * counts.true_positives
-    return _ratio(doubled, doubled + counts.false_positives + counts.false_negatives)
+    return ratio(doubled, doubled + counts.false_positives + counts.false_negatives)
 
 
 def best_threshold(curve: Curve) -> float:
@@ -208,7 +159,7 @@ def brier_error(residuals: FloatArray, weights: FloatArray) -> float:
 
     `residuals` are y_score - y_true, shape (n,).
     """
-    return float(_dot(residuals * weights, residuals) / weights.sum())
+    return float(dot(residuals * weights, residuals) / weights.sum())
 
 
 def calibration_error(residuals: FloatArray, bins: IntArray, weights: FloatArray) -> float:
@@ -243,15 +194,4 @@ def auroc_by(
         max(total[-1], 1e-300) for total in (curve.true_positives, curve.false_positives)
     )
     wins = np.where(y_true == 1, 1 - reals_above / reals, fakes_above / fakes)
-    return np.asarray(_ratio(np.bincount(codes, weights * wins), np.bincount(codes, weights)))
-
-
-def _dot(left: FloatArray, right: FloatArray) -> float:
-    # Not np.dot: BLAS shares long sums out among threads, so that their last bits depend on the
-    # machine, and its threads wait for each other in a busy loop.
-    return float(np.einsum("i,i->", left, right))
-
-
-def _ratio(part: Number, whole: Number) -> Number:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.divide(part, whole)
+    return np.asarray(ratio(np.bincount(codes, weights * wins), np.bincount(codes, weights)))

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 
 from src import metrics
+from src.curves import Ranking
 from src.intervals import rate_intervals
 from src.judgement import CURVE_POINTS, Judgement
-from src.metrics import Confusion, Ranking
+from src.metrics import Confusion
 from src.schema import FAKE, LABELS, REAL
 
 HISTOGRAM_BINS = 40

@@ -7,8 +7,8 @@ import sklearn.metrics
 from hypothesis import given
 from hypothesis.extra import numpy as arrays
 
-from src import metrics
-from src.metrics import Curve, FloatArray, IntArray, Ranking
+from src import curves, metrics
+from src.curves import Curve, FloatArray, IntArray, Ranking
 
 # Real images at .1 .4 .4 .6, fakes at .35 .4 .7 .9: few enough to work every figure by hand.
 Y_TRUE = np.array([0, 0, 0, 0, 1, 1, 1, 1])
@@ -35,7 +35,7 @@ def test_figures_of_the_worked_example() -> None:
     curve = curve_of(Y_TRUE, Y_SCORE)
 
     # Pairs in which the fake wins: .35 beats 1, .4 beats 1 and ties 2, .7 and .9 beat all 4.
-    assert metrics.auroc(curve) == pytest.approx((1 + 2 + 4 + 4) / 16)
+    assert curves.auroc(curve) == pytest.approx((1 + 2 + 4 + 4) / 16)
     # Fakes at ranks 1 and 2, then one among the tie that ends at rank 6, then one at rank 7.
     assert metrics.average_precision(curve) == pytest.approx((1 + 1 + 3 / 6 + 4 / 7) / 4)
     assert metrics.recall_at_fpr(curve, 0.01) == 0.5
@@ -82,7 +82,7 @@ def test_curves_agree_with_scikit_learn(data: tuple[IntArray, FloatArray, FloatA
 
     auroc = sklearn.metrics.roc_auc_score(y_true, y_score, sample_weight=weights)
     ap = sklearn.metrics.average_precision_score(y_true, y_score, sample_weight=weights)
-    assert metrics.auroc(curve) == pytest.approx(auroc)
+    assert curves.auroc(curve) == pytest.approx(auroc)
     assert metrics.average_precision(curve) == pytest.approx(ap)
 
 
@@ -127,7 +127,7 @@ def test_weights_are_repetitions(data: tuple[IntArray, FloatArray, FloatArray]) 
     weighted = curve_of(y_true, y_score, weights)
     repeated = curve_of(y_true.repeat(times), y_score.repeat(times))
 
-    for metric in (metrics.auroc, metrics.average_precision, metrics.equal_error_rate):
+    for metric in (curves.auroc, metrics.average_precision, metrics.equal_error_rate):
         assert metric(weighted) == pytest.approx(metric(repeated))
     assert metrics.recall_at_fpr(weighted, 0.2) == metrics.recall_at_fpr(repeated, 0.2)
 
@@ -139,7 +139,7 @@ def test_rising_maps_keep_what_depends_on_order(
     y_true, y_score, _ = data
     before, after = curve_of(y_true, y_score), curve_of(y_true, np.exp(3 * y_score) - 7)
 
-    for metric in (metrics.auroc, metrics.average_precision, metrics.equal_error_rate):
+    for metric in (curves.auroc, metrics.average_precision, metrics.equal_error_rate):
         assert metric(before) == metric(after)
 
 
@@ -151,9 +151,9 @@ def test_swapped_classes_mirror_the_figures(
     there, back = curve_of(y_true, y_score, weights), curve_of(1 - y_true, -y_score, weights)
 
     assert metrics.equal_error_rate(there) == pytest.approx(metrics.equal_error_rate(back))
-    assert metrics.auroc(there) == pytest.approx(metrics.auroc(back))
-    assert metrics.auroc(curve_of(y_true, -y_score, weights)) == pytest.approx(
-        1 - metrics.auroc(there)
+    assert curves.auroc(there) == pytest.approx(curves.auroc(back))
+    assert curves.auroc(curve_of(y_true, -y_score, weights)) == pytest.approx(
+        1 - curves.auroc(there)
     )
 
 
@@ -203,7 +203,7 @@ def test_equal_scores_allow_no_threshold() -> None:
 def test_figures_of_one_class_are_not_numbers() -> None:
     for labels in ([0, 0], [1, 1]):
         curve = curve_of(labels, [0.2, 0.6])
-        assert np.isnan(metrics.auroc(curve))
+        assert np.isnan(curves.auroc(curve))
         assert np.isnan(metrics.equal_error_rate(curve))
         assert np.isnan(metrics.recall_at_fpr(curve, 0.01))
         counts = metrics.confusion(metrics.outcomes(np.array(labels), np.array([0, 1])))
