@@ -82,8 +82,6 @@ class Checkpoint:
         """Replace the saved state; a crash at any moment leaves the old or the new one."""
         with replacing(self.path) as temporary, temporary.open("wb") as file:
             torch.save(dict(state), file)
-            file.flush()
-            os.fsync(file.fileno())
 
     def load(self) -> dict[str, Any] | None:
         """Return the saved state, on the CPU; None if there is none, or a damaged one."""

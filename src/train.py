@@ -20,14 +20,9 @@ from src.checkpoints import Checkpoint, fingerprint, only_trainer, scratch_folde
 from src.command import InputError, run
 from src.files import replacing, write_json
 from src.images import GridCrops, ImageSet, Request, View, default_workers
+from src.initialise import init_from_scratch
 from src.loop import Epoch, Sets, Training, TrainParams
-from src.models import (
-    Detector,
-    ModelParams,
-    build_detector,
-    init_from_scratch,
-    save_identity,
-)
+from src.models import Detector, ModelParams, build_detector, save_identity
 from src.params import load_params
 from src.ranks import ranks
 from src.schema import FAKE, LABELS, REAL, SPLIT_TABLE, read_table
@@ -107,7 +102,7 @@ def prepare(table: pd.DataFrame, root: Path, settings: Settings) -> tuple[Detect
     """Return the untrained detector and the images for it."""
     model, params = settings.model, settings.train
     train, val = (table[table["split"] == split] for split in ("train", "val"))
-    detector = build_detector(model, class_names(train, params.head))
+    detector = build_detector(model, class_names(train, params.head), params.seed)
     view = detector.identity.view
     if model.from_scratch:
         init_from_scratch(detector, _whitening_images(train, root, view, params.seed), params.seed)

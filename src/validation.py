@@ -25,7 +25,7 @@ class Figures(TypedDict):
 def validate(logits: Tensor, labels: IntArray) -> Figures:
     """Return the figures of `logits` (images, classes) for `labels` (images,)."""
     scores = fake_logit(logits.double())
-    loss = binary_cross_entropy_with_logits(scores, torch.from_numpy(labels).double())
+    loss = binary_cross_entropy_with_logits(scores, torch.tensor(labels, dtype=torch.float64))
     return Figures(
         val_loss=float(loss),
         val_mcc=best_mcc(labels, scores.numpy()),
