@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -20,11 +20,11 @@ from tqdm import tqdm
 
 from src.checkpoints import Checkpoint
 from src.command import InputError
-from src.images import Batch, ImageSet, Request, build_loader
+from src.images import Batch, ImageSet, build_loader
 from src.models import Detector, StateDict, parameter_groups
 from src.optim import Schedule, build_average, build_optimizer, set_learning_rate
 from src.params import STRICT
-from src.ranks import UInt64Array, ranks
+from src.order import Order
 from src.scoring import Scorer
 from src.validation import IntArray, validate
 
@@ -46,6 +46,7 @@ class TrainParams:
     # The batch that `learning_rate` is meant for: other batches scale it linearly.
     learning_rate_batch: Annotated[int, Field(gt=0)]
     warmup_epochs: Annotated[float, Field(ge=0)]
+    beta2: Annotated[float, Field(gt=0, lt=1)]  # AdamW's memory of squared gradients
     weight_decay: Annotated[float, Field(ge=0)]
     layer_decay: Annotated[float, Field(gt=0, le=1)]  # of the rate, from layer to layer below
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
@@ -83,43 +84,6 @@ class Epoch:
         return (self.val_mcc, -self.val_loss) > (other.val_mcc, -other.val_loss)
 
 
-class Plan:
-    """The order of the training images: a function of seed and epoch, not of what ran before."""
-
-    def __init__(self, keys: UInt64Array, params: TrainParams, rank: int, processes: int) -> None:
-        """Deal every update's images to the processes, and each share to the micro-batches.
-
-        Raises:
-            InputError: the batch cannot be dealt evenly, or there are too few images for one.
-        """
-        size, parts = params.batch_size, processes * params.accumulation
-        if size % parts:
-            raise InputError(
-                f"train.batch_size = {size} cannot be dealt to {processes} processes x "
-                f"train.accumulation = {params.accumulation}: choose a multiple of {parts}"
-            )
-        if len(keys) < size:
-            raise InputError(
-                f"{len(keys)} training images are fewer than train.batch_size = {size}"
-            )
-        self.shuffled = ranks(keys, params.seed)
-        self.params = params
-        self.rank, self.processes = rank, processes
-        # What does not fill a batch waits: another epoch's order takes other images.
-        self.updates_per_epoch = len(keys) // size
-
-    def requests(self, update: int) -> Iterator[Request]:
-        """Yield this process's micro-batches from `update` to the end of the last epoch."""
-        size, parts = self.params.batch_size, self.params.accumulation
-        start, skipped = divmod(update, self.updates_per_epoch)
-        for epoch in range(start, self.params.epochs):
-            order = np.argsort(ranks(self.shuffled, epoch), kind="stable")
-            for first in range(skipped, self.updates_per_epoch):
-                share = order[first * size : (first + 1) * size][self.rank :: self.processes]
-                yield from (Request(epoch, part.tolist()) for part in np.split(share, parts))
-            skipped = 0
-
-
 class Training:
     """A run that can be saved after any update and taken up again."""
 
@@ -138,19 +102,27 @@ class Training:
         """
         self.sets, self.params, self.accelerator = sets, params, accelerator
         self.workers = workers
-        self.plan = Plan(
-            sets.train.keys, params, accelerator.process_index, accelerator.num_processes
+        self.order = Order(
+            sets.train.keys,
+            params.seed,
+            params.epochs,
+            params.batch_size,
+            params.accumulation,
+            accelerator.process_index,
+            accelerator.num_processes,
         )
-        self.updates = params.epochs * self.plan.updates_per_epoch
+        self.updates = params.epochs * self.order.updates_per_epoch
         self.schedule = Schedule(
             params.learning_rate * params.batch_size / params.learning_rate_batch,
             self.updates,
-            round(params.warmup_epochs * self.plan.updates_per_epoch),
+            round(params.warmup_epochs * self.order.updates_per_epoch),
         )
         self.detector = detector.to(accelerator.device)
         groups = parameter_groups(detector, params.weight_decay, params.layer_decay)
         self.average = build_average(detector, params.ema_decay) if params.ema_decay else None
-        self.model, self.optimizer = accelerator.prepare(detector, build_optimizer(groups))
+        self.model, self.optimizer = accelerator.prepare(
+            detector, build_optimizer(groups, params.beta2)
+        )
         self.score = Scorer(sets.val, params.batch_size, accelerator, workers)
         self.update = 0
         self.loss_sum = 0.0  # over the updates of the unfinished epoch
@@ -178,7 +150,7 @@ class Training:
         Raises:
             InputError: the loss is no longer a number; the message names the images.
         """
-        requests = _Stream(self.plan.requests(self.update))
+        requests = self.order.requests(self.update)
         pin = self.accelerator.device.type == "cuda"
         batches = iter(build_loader(self.sets.train, requests, self.workers, pin))
         saved = time.monotonic()
@@ -187,7 +159,7 @@ class Training:
                 loss = self._update(list(islice(batches, self.params.accumulation)))
                 bar.update(self.params.batch_size)
                 bar.set_postfix({"loss": f"{loss:.3f}", **self._last_validation()}, refresh=False)
-                ends_epoch = self.update % self.plan.updates_per_epoch == 0
+                ends_epoch = self.update % self.order.updates_per_epoch == 0
                 if ends_epoch:
                     self._finish_epoch()
                     report(self.history)
@@ -236,11 +208,17 @@ class Training:
     def _finish_epoch(self) -> None:
         model = self.average.module if self.average else self.detector
         assert isinstance(model, Detector)
-        figures = validate(self.score(model), self.sets.val_labels)
+        logits = self.score(model)
+        if not logits.isfinite().all():
+            raise InputError(
+                f"logits of validation images at epoch {len(self.history) + 1} are no numbers: "
+                "lower train.learning_rate or set train.clip_norm"
+            )
+        figures = validate(logits, self.sets.val_labels)
         epoch = Epoch(
             epoch=len(self.history) + 1,
             learning_rate=self.schedule(self.update - 1),
-            train_loss=self.loss_sum / self.plan.updates_per_epoch,
+            train_loss=self.loss_sum / self.order.updates_per_epoch,
             **figures,
         )
         self.history.append(epoch)
@@ -301,13 +279,3 @@ class Training:
 
     def _last_validation(self) -> dict[str, str]:
         return {"val_mcc": f"{self.history[-1].val_mcc:.3f}"} if self.history else {}
-
-
-class _Stream:
-    """An iterable that DataLoader accepts where it expects a sampler of batches."""
-
-    def __init__(self, requests: Iterator[Request]) -> None:
-        self.requests = requests
-
-    def __iter__(self) -> Iterator[Request]:
-        return self.requests

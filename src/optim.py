@@ -29,9 +29,9 @@ class Schedule:
         return self.final + (self.peak - self.final) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def build_optimizer(groups: list[dict[str, Any]]) -> AdamW:
+def build_optimizer(groups: list[dict[str, Any]], beta2: float) -> AdamW:
     """Return AdamW over `groups` (see `models.parameter_groups`); its rate is set every update."""
-    return AdamW(groups, lr=0.0, betas=(0.9, 0.999))
+    return AdamW(groups, lr=0.0, betas=(0.9, beta2))
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:

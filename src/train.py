@@ -20,14 +20,9 @@ from src.checkpoints import Checkpoint, fingerprint, only_trainer, scratch_folde
 from src.command import InputError, run
 from src.files import replacing, write_json
 from src.images import GridCrops, ImageSet, Request, View, default_workers
+from src.initialise import init_from_scratch
 from src.loop import Epoch, Sets, Training, TrainParams
-from src.models import (
-    Detector,
-    ModelParams,
-    build_detector,
-    init_from_scratch,
-    save_identity,
-)
+from src.models import Detector, ModelParams, build_detector, save_identity
 from src.params import load_params
 from src.ranks import ranks
 from src.schema import FAKE, LABELS, REAL, SPLIT_TABLE, read_table
@@ -151,7 +146,7 @@ def _whitening_images(train: pd.DataFrame, root: Path, view: View, seed: int) ->
 
 
 def _draw_first_batch(training: Training, table: pd.DataFrame, path: Path) -> None:
-    request = next(training.plan.requests(0))
+    request = next(training.order.requests(0))
     rows = request.rows[:_PICTURE_IMAGES]
     batch = training.sets.train.__getitems__(Request(request.epoch, rows))
     shown = table[table["split"] == "train"].iloc[list(rows)]

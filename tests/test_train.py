@@ -1,0 +1,152 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from safetensors.torch import load_file
+
+from src import train
+from src.command import InputError
+from src.models import load_detector
+from src.train import check_classes, class_names, class_targets
+from tests.make_training import AUGMENT, make_split, outputs, settings, write_inputs
+
+ROOT = Path(__file__).parents[1]
+
+# Trains as the stage does, but a checkpoint follows every update, and what the argument names
+# is the death of the process: in the middle of writing its nth checkpoint, or after it.
+DIE = """
+import os, signal, sys
+import torch
+import src.checkpoints, src.loop
+from src.train import main
+
+moment, number, *paths = sys.argv[1:]
+whole, saves = torch.save, 0
+
+def save(state, file):
+    global saves
+    saves += 1
+    whole(state, file)
+    if saves == int(number):
+        if moment == "during":
+            file.truncate(file.tell() // 2)
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+    if saves > int(number):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+torch.save = save
+src.loop.CHECKPOINT_SECONDS = -1.0
+main(paths)
+"""
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    return make_split(tmp_path_factory.mktemp("train") / "raw")
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The stage's paths, in a folder of its own that is the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setenv("REAL_OR_GENERATED_WORKERS", "0")
+    return write_inputs(tmp_path, settings(AUGMENT, epochs=2))
+
+
+def read_all(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in outputs(folder)}
+
+
+def test_the_stage_writes_everything_twice_the_same(stage: list[str]) -> None:
+    train.main(stage)
+    first = read_all(Path("out"))
+    assert not any(Path(".scratch/train").glob("*/"))
+    train.main(stage)
+    assert read_all(Path("out")) == first
+
+    load_detector(Path("out/detector.safetensors"), Path("out/detector.json"))
+    curve = pd.read_csv("out/training.csv")
+    assert list(curve["epoch"]) == [1, 2]
+    metrics = json.loads(first["train.json"])["train"]
+    best = curve.loc[curve["epoch"] == metrics["best_epoch"]].iloc[0]
+    assert metrics["val_mcc"] == best["val_mcc"] == curve["val_mcc"].max()
+    assert metrics["parameters"] == sum(
+        value.numel() for value in load_file("out/detector.safetensors").values()
+    )
+    assert first["batch.png"].startswith(b"\x89PNG")
+    assert b"Software" not in first["batch.png"]
+
+
+def test_the_gate_must_have_been_passed(stage: list[str]) -> None:
+    Path("gate").unlink()
+    with pytest.raises(InputError, match="'shortcuts' has not passed"):
+        train.main(stage)
+
+
+def run_until(moment: str, number: int, stage: list[str], workers: int) -> int:
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "REAL_OR_GENERATED_WORKERS": str(workers),
+        "NO_ALBUMENTATIONS_UPDATE": "1",
+    }
+    command = [sys.executable, "-c", DIE, moment, str(number), *stage]
+    return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
+
+
+@pytest.mark.slow
+def test_a_stage_killed_again_and_again_ends_like_an_uninterrupted_one(stage: list[str]) -> None:
+    train.main(stage)
+    expected = read_all(Path("out"))
+    for path in outputs(Path("out")):
+        path.unlink()
+    assert run_until("during", 2, stage, workers=0) == -9
+    assert run_until("after", 2, stage, workers=2) == -9
+    assert run_until("after", 99, stage, workers=2) == 0
+    assert read_all(Path("out")) == expected
+
+
+@pytest.mark.slow
+def test_two_processes_train_like_one(stage: list[str]) -> None:
+    sections = json.loads(Path("params.yaml").read_text())
+    sections["model"]["drop_path"] = 0.0  # every process draws its own
+    Path("params.yaml").write_text(json.dumps(sections))
+    curves = []
+    for processes in (1, 2):
+        command = [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node", str(processes), "-m", "src.train", *stage),
+        ]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "NO_ALBUMENTATIONS_UPDATE": "1"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        curves.append(pd.read_csv("out/training.csv"))
+    pd.testing.assert_frame_equal(curves[0], curves[1], rtol=1e-3)
+
+
+@pytest.mark.parametrize(("split", "label"), [("train", 0), ("train", 1), ("val", 0), ("val", 1)])
+def test_a_missing_class_is_named(table: pd.DataFrame, split: str, label: int) -> None:
+    poor = table[(table["split"] != split) | (table["label"] != label)]
+    with pytest.raises(InputError, match=f"'{split}' has no {['real', 'fake'][label]} image"):
+        check_classes(poor)
+    check_classes(table)
+
+
+def test_every_generator_can_be_a_class(table: pd.DataFrame) -> None:
+    assert class_names(table, "binary") == ("real", "fake")
+    classes = class_names(table, "multiclass")
+    assert classes == ("real", "glide", "stylegan2")
+    targets = class_targets(table, classes).numpy()
+    assert dict(zip(table["method"], targets, strict=True)) == {
+        "ffhq": 0,
+        "landscape": 0,
+        "glide": 1,
+        "stylegan2": 2,
+    }
+    binary = class_targets(table, ("real", "fake")).numpy()
+    assert (binary == table["label"]).all()
