@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import sklearn.metrics
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis.extra import numpy as arrays
 
 from src import curves, metrics
@@ -75,6 +75,7 @@ def test_probability_errors_of_a_worked_example() -> None:
     assert metrics.calibration_error(residuals, bins, weights) == pytest.approx(0.6 / 3)
 
 
+@settings(deadline=None)
 @given(predictions())
 def test_curves_agree_with_scikit_learn(data: tuple[IntArray, FloatArray, FloatArray]) -> None:
     y_true, y_score, weights = data
@@ -86,6 +87,7 @@ def test_curves_agree_with_scikit_learn(data: tuple[IntArray, FloatArray, FloatA
     assert metrics.average_precision(curve) == pytest.approx(ap)
 
 
+@settings(deadline=None)
 @given(predictions(), st.integers(0, 12))
 def test_counts_agree_with_scikit_learn(
     data: tuple[IntArray, FloatArray, FloatArray], cut: int
@@ -105,6 +107,7 @@ def test_counts_agree_with_scikit_learn(
         assert ours(counts) == pytest.approx(theirs(y_true, y_pred, zero_division=0, **options))
 
 
+@settings(deadline=None)
 @given(predictions())
 def test_subsets_agree_with_scikit_learn(data: tuple[IntArray, FloatArray, FloatArray]) -> None:
     y_true, y_score, weights = data
@@ -120,6 +123,7 @@ def test_subsets_agree_with_scikit_learn(data: tuple[IntArray, FloatArray, Float
         assert found[code] == pytest.approx(expected)
 
 
+@settings(deadline=None)
 @given(predictions())
 def test_weights_are_repetitions(data: tuple[IntArray, FloatArray, FloatArray]) -> None:
     y_true, y_score, weights = data
@@ -132,6 +136,7 @@ def test_weights_are_repetitions(data: tuple[IntArray, FloatArray, FloatArray]) 
     assert metrics.recall_at_fpr(weighted, 0.2) == metrics.recall_at_fpr(repeated, 0.2)
 
 
+@settings(deadline=None)
 @given(predictions())
 def test_rising_maps_keep_what_depends_on_order(
     data: tuple[IntArray, FloatArray, FloatArray],
@@ -143,6 +148,7 @@ def test_rising_maps_keep_what_depends_on_order(
         assert metric(before) == metric(after)
 
 
+@settings(deadline=None)
 @given(predictions())
 def test_swapped_classes_mirror_the_figures(
     data: tuple[IntArray, FloatArray, FloatArray],
@@ -157,6 +163,7 @@ def test_swapped_classes_mirror_the_figures(
     )
 
 
+@settings(deadline=None)
 @given(predictions())
 def test_the_order_of_the_rows_does_not_matter(
     data: tuple[IntArray, FloatArray, FloatArray],
@@ -169,6 +176,7 @@ def test_the_order_of_the_rows_does_not_matter(
         np.testing.assert_array_equal(one, other)
 
 
+@settings(deadline=None)
 @given(predictions())
 def test_no_threshold_beats_the_chosen_one(
     data: tuple[IntArray, FloatArray, FloatArray],
