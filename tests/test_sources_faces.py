@@ -47,10 +47,10 @@ def test_cifake(monkeypatch: pytest.MonkeyPatch) -> None:
         source = cifake.build("kaggle://owner/name/versions/3")
         images = source.catalogue().set_index("image_id")
         assert len(images) == len(CIFAKE)
-        row = images.loc["cifake/test/0001 (10).jpg"]
-        assert row[["label", "category", "given_split"]].to_list() == [FAKE, "truck", "test"]
-        row = images.loc["cifar10/train/0000.jpg"]
-        assert row[["label", "category", "family"]].to_list() == [REAL, "airplane", "real"]
+        row = images[["label", "category", "given_split"]].loc["cifake/test/0001 (10).jpg"]
+        assert list(row) == [FAKE, "truck", "test"]
+        row = images[["label", "category", "family"]].loc["cifar10/train/0000.jpg"]
+        assert list(row) == [REAL, "airplane", "real"]
         found = dict(source.fetch(images.reset_index()))
         assert found["cifar10/train/0000.jpg"] == files["train/REAL/0000.jpg"]
 

@@ -5,7 +5,6 @@ Source: Rahman et al. 2023, arXiv:2302.11970; `<method>/metadata.csv` says what 
 
 import io
 import logging
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -40,11 +39,12 @@ def build(url: str) -> OriginSource:
     origin = open_origin(url or DEFAULT_ORIGIN, cache)
     folders = _folders(origin, cache)
     contents = load(cache, origin, folders["member"].to_numpy())
+    root = folders["root"].iloc[0]
     tables = [
         _read_method(root, method, content)
-        for root, method, content in zip(folders["root"], folders["method"], contents, strict=True)
+        for method, content in zip(folders["method"], contents, strict=True)
     ]
-    images = _placed(pd.concat(tables, ignore_index=True), origin, cache)
+    images = _placed(pd.concat(tables, ignore_index=True), root, origin, cache)
     licences = {method: licence_of(method) for method in folders["method"]}
     return OriginSource(origin, images, licences, cache)
 
@@ -78,7 +78,7 @@ def _read_method(root: str, method: str, content: bytes) -> pd.DataFrame:
     # kinds of generators.
     if (negative := rows["target"] < REAL).any():
         raise InputError(f"{name}: target {rows.loc[negative, 'target'].iloc[0]} is no class")
-    rows = rows.assign(root=root, method=method, label=(rows["target"] != REAL).astype("int64"))
+    rows = rows.assign(method=method, label=(rows["target"] != REAL).astype("int64"))
     known = METHODS[method].labels if method in METHODS else tuple(LABELS)
     if (contrary := ~rows["label"].isin(known)).any():
         path, target = rows.loc[contrary, ["image_path", "target"]].iloc[0]
@@ -98,27 +98,22 @@ def _unique(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     return rows[~repeated]
 
 
-def _placed(images: pd.DataFrame, origin: Origin, cache: Cache) -> pd.DataFrame:
+def _placed(images: pd.DataFrame, root: str, origin: Origin, cache: Cache) -> pd.DataFrame:
     """Return the catalogue, in which each image has found its member."""
-    below_method = images["method"] + "/" + images["image_path"]
     codes, methods = pd.factorize(images["method"])
-    layouts = (images["root"] + below_method, images["root"] + images["image_path"])
-    members = _find(origin, cache, layouts, codes)
+    image_id = images["method"] + "/" + images["image_path"]
+    member = _find(origin, cache, root + image_id if root else image_id, codes)
+    found = np.bincount(codes, member != NOT_THERE, len(methods))
     # One layout a method: what is listed in the other one is not taken for the same image.
-    found = np.array([np.bincount(codes, m != NOT_THERE, len(methods)) for m in members])
-    if (nowhere := found.max(axis=0) == 0).any():
-        method = methods[int(nowhere.argmax())]
-        path = images.loc[images["method"] == method, "image_path"].iloc[0]
-        raise InputError(
-            f"{origin.url}: image_path {path!r} of {method} is there neither below the folder of "
-            "its metadata.csv nor below the data set's"
-        )
-    from_root = (found[1] > found[0])[codes]
-    stray = from_root & ~images["image_path"].str.startswith(tuple(f"{m}/" for m in methods))
-    if stray.any():
-        method, path = images.loc[stray, ["method", "image_path"]].iloc[0]
-        raise InputError(f"{origin.url}: image_path {path!r} of {method} is in no method's folder")
-    image_id = below_method.mask(from_root, images["image_path"])
+    doubtful = np.flatnonzero((found < np.bincount(codes))[codes])
+    if len(doubtful):
+        paths = images["image_path"].iloc[doubtful]
+        from_root = _find(origin, cache, root + paths, codes[doubtful])
+        found_from_root = np.bincount(codes[doubtful], from_root != NOT_THERE, len(methods))
+        better = (found_from_root > found)[codes[doubtful]]
+        _check_layout(images, methods, np.maximum(found, found_from_root), doubtful[better], origin)
+        member[doubtful[better]] = from_root[better]
+        image_id.iloc[doubtful[better]] = paths[better]
     fakes_family = np.array([family_of(method, FAKE) for method in methods])[codes]
     return pd.DataFrame(
         {
@@ -129,25 +124,38 @@ def _placed(images: pd.DataFrame, origin: Origin, cache: Cache) -> pd.DataFrame:
             "label": images["label"],
             "group": image_id,  # nothing says which images show the same thing
             "given_split": "",
-            "member": np.where(from_root, members[1], members[0]),
+            "member": member,
         }
     )
 
 
-def _find(
-    origin: Origin, cache: Cache, layouts: Sequence[pd.Series], codes: NDArray[np.intp]
-) -> list[Rows]:
-    """Return the members of all images in each layout, NOT_THERE for those that are not in it."""
+def _check_layout(
+    images: pd.DataFrame, methods: pd.Index, found: Rows, from_root: Rows, origin: Origin
+) -> None:
+    """Raise InputError where a method's images are nowhere, or a path leads into no method."""
+    if (nowhere := found == 0).any():
+        method = methods[int(nowhere.argmax())]
+        path = images.loc[images["method"] == method, "image_path"].iloc[0]
+        raise InputError(
+            f"{origin.url}: image_path {path!r} of {method} is there neither below the folder of "
+            "its metadata.csv nor below the data set's"
+        )
+    listed = images.iloc[from_root]
+    stray = ~listed["image_path"].str.startswith(tuple(f"{method}/" for method in methods))
+    if stray.any():
+        method, path = listed.loc[stray, ["method", "image_path"]].iloc[0]
+        raise InputError(f"{origin.url}: image_path {path!r} of {method} is in no method's folder")
+
+
+def _find(origin: Origin, cache: Cache, names: pd.Series, codes: NDArray[np.intp]) -> Rows:
+    """Return the member of each name, NOT_THERE for those that are not there."""
     if origin.names() is not None:
-        return [origin.find(pa.array(layout)) for layout in layouts]
+        return origin.find(pa.array(names))
     # Names that cannot be looked up are tried: the first images of each method.
     first = pd.Series(codes).groupby(codes).head(_PROBES).index
-    members = []
-    for layout in layouts:
-        rows = origin.find(pa.array(layout.iloc[first]))
-        there = ~np.isin(rows, list(fetch_into(cache, origin, rows)))
-        chosen = np.isin(codes, codes[first][there])
-        found = np.full(len(codes), NOT_THERE, dtype=np.int64)
-        found[chosen] = origin.find(pa.array(layout[chosen]))
-        members.append(found)
+    rows = origin.find(pa.array(names.iloc[first]))
+    there = ~np.isin(rows, list(fetch_into(cache, origin, rows)))
+    chosen = np.isin(codes, codes[first][there])
+    members = np.full(len(codes), NOT_THERE, dtype=np.int64)
+    members[chosen] = origin.find(pa.array(names[chosen]))
     return members

@@ -57,11 +57,17 @@ def _everything(store: Store, reader: "_Reader") -> pa.Table:
 
 
 def _loose(files: dict[str, Stat]) -> pa.Table:
-    names = pa.array(sorted(files), pa.string())
+    names = pa.array(sorted(files), pa.large_string())
     stats = [files[name] for name in names.to_pylist()]
     sizes = [stat.size for stat in stats]
     return table(
-        {"name": names, "file": names, "offset": 0, "length": WHOLE_FILE, "size": sizes}
+        {
+            "name": names,
+            "file": names.cast(pa.string()),
+            "offset": 0,
+            "length": WHOLE_FILE,
+            "size": sizes,
+        }
         | {"stamp": [_stamp(stat) for stat in stats], "zipped": False},
         len(names),
     )
@@ -70,7 +76,9 @@ def _loose(files: dict[str, Stat]) -> pa.Table:
 def _below(folder: str, members: pa.Table) -> pa.Table:
     if not folder:
         return members
-    names = pc.binary_join_element_wise(folder, members["name"], "/")
+    names = pc.binary_join_element_wise(
+        pa.scalar(folder, pa.large_string()), members["name"], pa.scalar("/", pa.large_string())
+    )
     return members.set_column(0, "name", names)
 
 

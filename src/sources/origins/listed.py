@@ -50,8 +50,11 @@ class ListedOrigin:
 
     def find(self, names: pa.Array) -> Rows:
         """Return the row of each of these members, -1 for those that are not there."""
-        found = pc.index_in(names.cast(pa.string()), value_set=self._members["name"])
-        return np.asarray(pc.fill_null(found, -1)).astype(np.int64)
+        found = pc.index_in(names.cast(pa.large_string()), value_set=self._members["name"])
+        rows = np.asarray(pc.fill_null(found, -1)).astype(np.int64)
+        del found
+        pa.default_memory_pool().release_unused()  # the hash table is larger than the names
+        return rows
 
     def sizes(self, rows: Rows) -> NDArray[np.int64]:
         """Return the bytes of content of each of these members."""

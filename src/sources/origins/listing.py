@@ -10,7 +10,7 @@ from src.command import InputError
 
 MEMBERS = pa.schema(
     {
-        "name": pa.string(),  # as if every archive were unpacked where it lies
+        "name": pa.large_string(),  # as if every archive were unpacked where it lies
         "file": pa.string(),  # the file to read, below the origin's URL
         "offset": pa.int64(),  # bytes from its start
         "length": pa.int64(),  # bytes to read; WHOLE_FILE: all of it, without asking for a range
@@ -55,7 +55,9 @@ def check_names(members: pa.Table, where: str) -> None:
     if pc.any(unsafe).as_py():
         name = names.filter(unsafe)[0].as_py()
         raise InputError(f"{where}: refused, the member {name!r} leads out of its folder")
-    if pc.count_distinct(names).as_py() < len(names):
+    distinct = pc.count_distinct(names).as_py()
+    pa.default_memory_pool().release_unused()  # its hash table is larger than the names
+    if distinct < len(names):
         counts = pc.value_counts(names)
         repeated = counts.filter(pc.greater(counts.field("counts"), 1))
         name = repeated.field("values")[0].as_py()

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-import botocore.session
 from httpx2 import HTTPError
 from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url
-from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import HTTPStore, LocalStore, ObjectStore, S3Store
 
 from src.command import InputError
@@ -83,19 +81,22 @@ def _s3(url: str) -> Place:
 
 
 def _s3_store(bucket: str, folder: str) -> ObjectStore:
+    # Imported for S3 alone: it takes longer than all other imports of this module.
+    import botocore.session
+    from obstore.auth.boto3 import Boto3CredentialProvider
+
     # botocore finds endpoint, region and credentials where the AWS tools do: variables, profiles.
     session = botocore.session.get_session()
     client = session.create_client("s3").meta
     endpoint = client.endpoint_url
     anonymous = session.get_credentials() is None
-    access = {} if anonymous else {"credential_provider": Boto3CredentialProvider(session)}
     return S3Store(
         bucket,
         prefix=folder or None,
         client_options=client_options(endpoint),
         retry_config=RETRY,
-        **access,
-        **({"skip_signature": True} if anonymous else {}),
+        credential_provider=None if anonymous else Boto3CredentialProvider(session),
+        skip_signature=anonymous,
         **({} if ".amazonaws.com" in endpoint else {"endpoint": endpoint}),
         region=client.region_name,
     )

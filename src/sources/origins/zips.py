@@ -39,7 +39,7 @@ _ENCRYPTED, _UTF8 = 1 << 0, 1 << 11
 _UNIX, _LINK, _TYPE = 3, 0o120000, 0o170000
 _STORED, _DEFLATED = 0, 8
 
-# ArtiFact's directory takes about 275 MB; Arrow's texts end at 2 GiB.
+# ArtiFact's directory takes about 275 MB.
 _MAX_DIRECTORY = 2 * 10**9
 _PIECE = 16 * 2**20
 _NAMES_AT_ONCE = 100_000
@@ -61,14 +61,12 @@ def read_members(read: Read, file: str, size: int, where: str) -> pa.Table:
     pieces = [(i, min(i + _PIECE, begin + length)) for i in range(begin, begin + length, _PIECE)]
     data = b"".join(in_order(lambda piece: read(*piece), pieces))
     starts = _entry_starts(data, count, where)
-    window = np.lib.stride_tricks.sliding_window_view(
-        np.frombuffer(data, np.uint8), _ENTRY.itemsize
-    )
-    entries = window[starts].view(_ENTRY).reshape(-1)
+    entries = _gather(data, starts, _ENTRY)
     _check_entries(entries, where)
     names = _names(data, starts + _ENTRY.itemsize, entries["name"], entries["flags"])
     offset, packed, content = _sizes(data, starts, entries, where)
     offset += shift
+    del data  # hundreds of megabytes; the table comes next
     length_of = _record_lengths(offset, packed, entries["name"], begin, where)
     members = table(
         {"name": names, "file": file, "offset": offset, "length": length_of, "size": content}
@@ -173,14 +171,13 @@ def _names(
         shifts = np.repeat(starts[part] - ends[part][: len(starts[part])], lengths[part])
         text[begin:end] = source[shifts + np.arange(begin, end)]
     if text.max(initial=0) < 0x80:
-        offsets = pa.py_buffer(ends.astype(np.int32))
-        return pa.StringArray.from_buffers(len(starts), offsets, pa.py_buffer(text))
+        return pa.LargeStringArray.from_buffers(len(starts), pa.py_buffer(ends), pa.py_buffer(text))
     # Without the flag names are in the code page of the first PCs (APPNOTE D.1).
     decoded = [
         text[a:b].tobytes().decode("utf-8" if flag & _UTF8 else "cp437", "replace")
         for a, b, flag in zip(ends[:-1], ends[1:], flags, strict=True)
     ]
-    return pa.array(decoded, pa.string())
+    return pa.array(decoded, pa.large_string())
 
 
 def _sizes(
@@ -188,17 +185,44 @@ def _sizes(
 ) -> tuple[Int64Array, Int64Array, Int64Array]:
     """Return offsets, packed sizes and sizes, from the zip64 extra fields where they overflow."""
     fields = ("size", "packed", "offset")  # in the order of the extra field, 4.5.3
-    values = {name: entries[name].astype(np.int64) for name in fields}
-    overflow = np.logical_or.reduce([entries[name] == _OVERFLOW for name in fields])
-    for row in np.flatnonzero(overflow):
-        wanted = [name for name in fields if entries[name][row] == _OVERFLOW]
-        begin = int(starts[row]) + _ENTRY.itemsize + int(entries["name"][row])
-        found = _zip64(data[begin : begin + int(entries["extra"][row])], len(wanted))
-        if len(found) < len(wanted):
+    values = [entries[name].astype(np.int64) for name in fields]
+    overflow = [entries[name] == _OVERFLOW for name in fields]
+    rows = np.flatnonzero(np.logical_or.reduce(overflow))
+    begins = starts[rows] + _ENTRY.itemsize + entries["name"][rows]
+    wanted = np.add.reduce([each[rows] for each in overflow], dtype=np.int64)
+    usual = _begins_with_zip64(data, begins, entries["extra"][rows], wanted)
+    at = begins[usual] + 4
+    for value, overflows in zip(values, overflow, strict=True):
+        here = overflows[rows[usual]]
+        value[rows[usual][here]] = _gather(data, at[here], "<i8")
+        at = at + 8 * here
+    for row, begin in zip(rows[~usual].tolist(), begins[~usual].tolist(), strict=True):
+        extra = data[begin : begin + int(entries["extra"][row])]
+        columns = [i for i in range(len(fields)) if overflow[i][row]]
+        found = _zip64(extra, len(columns))
+        if len(found) < len(columns):
             raise InputError(f"{where}: damaged zip archive: member {row} lacks its zip64 sizes")
-        for name, value in zip(wanted, found, strict=False):
-            values[name][row] = value
-    return values["offset"], values["packed"], values["size"]
+        for column, value64 in zip(columns, found, strict=True):
+            values[column][row] = value64
+    size, packed, offset = values
+    return offset, packed, size
+
+
+def _begins_with_zip64(
+    data: bytes, begins: Int64Array, extra: NDArray[np.uint16], wanted: Int64Array
+) -> NDArray[np.bool_]:
+    """Return which extra fields have the zip64 one first, with all that is wanted: nearly all."""
+    usual = extra >= 4 + 8 * wanted
+    heads = _gather(data, begins[usual], "<u4")
+    usual[usual] = (heads & 0xFFFF == 1) & (heads >> 16 >= 8 * wanted[usual])
+    return usual
+
+
+def _gather(data: bytes, at: Int64Array, kind: str | np.dtype[Any]) -> NDArray[Any]:
+    """Return the number of type `kind` at each of these places."""
+    width = np.dtype(kind).itemsize
+    window = np.lib.stride_tricks.sliding_window_view(np.frombuffer(data, np.uint8), width)
+    return window[at].view(kind).reshape(-1)
 
 
 def _zip64(extra: bytes, count: int) -> tuple[int, ...]:
