@@ -28,8 +28,9 @@ import pyarrow as pa
 from src import download
 from src.sources import artifact
 from src.sources.cache import Cache
+from src.sources.from_origin import fetch_into
 from src.sources.methods import METHODS
-from src.sources.origins import Missing, open_origin
+from src.sources.origins import open_origin
 from src.sources.origins.listed import ListedOrigin
 from src.sources.origins.places import find_place
 from tools.s3 import Identity, S3Server
@@ -152,21 +153,14 @@ def tar_of(files: dict[str, bytes]) -> tuple[bytes, bytes]:
 
 
 def ours(url: str, names: list[str] | None, target: Path) -> tuple[int, int]:
-    """Read members (None: all) the way sources do; return how many, and the bytes transferred."""
+    """Fetch members (None: all) the way sources do; return how many, and the bytes transferred."""
     cache = Cache(target)
     origin = open_origin(url, cache)
     assert isinstance(origin, ListedOrigin)
-    listed = origin.names() if names is None else pa.array(names)
-    rows = origin.find(listed)
+    rows = origin.find(origin.names() if names is None else pa.array(names))
     before = origin._store.bytes_read
-    keys = dict(zip(rows.tolist(), origin.keys(rows), strict=True))
-    count = 0
-    for row, content in origin.read(rows):
-        assert not isinstance(content, Missing)
-        if not origin.is_local():
-            cache.put(keys[row], content)
-        count += 1
-    return count, origin._store.bytes_read - before
+    assert not fetch_into(cache, origin, rows)
+    return len(rows), origin._store.bytes_read - before
 
 
 def bare_obstore(names: list[str]) -> int:

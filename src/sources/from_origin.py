@@ -19,6 +19,7 @@ from src.sources.origins.parallel import in_order
 logger = logging.getLogger(__name__)
 
 NOT_THERE = -1
+_WRITERS = 8
 
 
 @dataclass(frozen=True)
@@ -94,14 +95,17 @@ def fetch_into(cache: Cache, origin: Origin, rows: Rows) -> dict[int, Missing]:
     """Fetch members into the cache, or check them where they are local; return what is missing."""
     keys = {} if origin.is_local() else dict(zip(rows.tolist(), origin.keys(rows), strict=True))
     wanted = [row for row in rows.tolist() if not keys or not cache.path(keys[row]).exists()]
-    missing = {}
-    members = origin.read(np.array(wanted, dtype=np.int64))
-    for row, content in tqdm(members, "fetch", len(wanted), unit=" files", disable=None):
-        if isinstance(content, Missing):
-            missing[row] = content
-        elif keys:
+
+    def keep(found: tuple[int, bytes | Missing]) -> tuple[int, bytes | Missing]:
+        row, content = found
+        if keys and not isinstance(content, Missing):
             cache.put(keys[row], content)
-    return missing
+        return found
+
+    # Written by threads: a file takes several calls, in each of which the system may wait.
+    members = in_order(keep, origin.read(np.array(wanted, dtype=np.int64)), _WRITERS)
+    progress = tqdm(members, "fetch", len(wanted), unit=" files", disable=None)
+    return {row: content for row, content in progress if isinstance(content, Missing)}
 
 
 def load(cache: Cache, origin: Origin, rows: Rows) -> Iterator[bytes]:

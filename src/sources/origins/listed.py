@@ -43,6 +43,8 @@ class ListedOrigin:
         self._store = store
         self._members = members
         self._on_disk = on_disk
+        files = pc.unique(members["file"]).to_pylist() if on_disk else [""]
+        self._is_local = store.is_local or on_disk.keys() >= set(files)
 
     def names(self) -> pa.ChunkedArray:
         """Return the name of every member."""
@@ -69,9 +71,7 @@ class ListedOrigin:
 
     def is_local(self) -> bool:
         """Return whether members are read from this machine, so that a cache gains nothing."""
-        return self._store.is_local or all(
-            file in self._on_disk for file in pc.unique(self._members["file"]).to_pylist()
-        )
+        return self._is_local
 
     def bytes_per_second(self) -> float:
         """Return how fast this run has read so far, 0 before it has."""

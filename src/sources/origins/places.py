@@ -83,22 +83,23 @@ def _s3(url: str) -> Place:
 def _s3_store(bucket: str, folder: str) -> ObjectStore:
     # Imported for S3 alone: it takes longer than all other imports of this module.
     import botocore.session
+    from botocore.configprovider import ConfiguredEndpointProvider
     from obstore.auth.boto3 import Boto3CredentialProvider
 
     # botocore finds endpoint, region and credentials where the AWS tools do: variables, profiles.
     session = botocore.session.get_session()
-    client = session.create_client("s3").meta
-    endpoint = client.endpoint_url
+    settings = session.get_scoped_config()
+    endpoint = ConfiguredEndpointProvider(session.full_config, settings, "s3").provide()
     anonymous = session.get_credentials() is None
     return S3Store(
         bucket,
         prefix=folder or None,
-        client_options=client_options(endpoint),
+        client_options=client_options(endpoint or ""),
         retry_config=RETRY,
         credential_provider=None if anonymous else Boto3CredentialProvider(session),
         skip_signature=anonymous,
-        **({} if ".amazonaws.com" in endpoint else {"endpoint": endpoint}),
-        region=client.region_name,
+        **({"endpoint": endpoint} if endpoint else {}),
+        region=session.get_config_variable("region") or "us-east-1",
     )
 
 
