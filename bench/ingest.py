@@ -25,7 +25,6 @@ import numpy as np
 import obstore
 import pyarrow as pa
 
-from src import download
 from src.sources import artifact
 from src.sources.cache import Cache
 from src.sources.from_origin import fetch_into
@@ -33,9 +32,19 @@ from src.sources.methods import METHODS
 from src.sources.origins import open_origin
 from src.sources.origins.listed import ListedOrigin
 from src.sources.origins.places import find_place
+from src.sources.several import Sources
+from src.subset import SubsetParams, choose
 from tools.s3 import Identity, S3Server
 
 IMAGE_BYTES = 12_000
+SUBSET = SubsetParams(
+    methods=None,
+    categories=None,
+    allow_licences=None,
+    images_per_method=100_000 // len(METHODS),
+    balance_classes=False,
+    seed=0,
+)
 
 
 def main() -> None:
@@ -227,17 +236,18 @@ def entry(name: bytes, size: int, crc: int, offset: int) -> bytes:
 def plan(archive: Path) -> None:
     """Print time and memory of reading directory and tables, and of a draw and its plan."""
     start = time.process_time()
-    source = artifact.build(str(archive))
+    sources = Sources([artifact.build(str(archive))])
     built = time.process_time()
-    images = download.draw(source.catalogue(), 100_000 // len(METHODS), seed=0)
+    catalogue = sources.catalogue()
+    images = choose(catalogue, sources.licences(), SUBSET)
     drawn = time.process_time()
-    found = source.plan(images)
+    found = sources.plan(images)
     end = time.process_time()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(
-        f"{len(source.catalogue())} images: directory and tables {built - start:.1f} CPU-s, draw "
+        f"{len(catalogue)} images: directory and tables {built - start:.1f} CPU-s, draw "
         f"{drawn - built:.1f} s, plan of {len(images)} {end - drawn:.1f} s ({found.requests} "
-        f"requests, {found.bytes / found.methods['bytes'].sum():.2f} x their bytes); {peak:.2f} GB"
+        f"requests, {found.transfer / found.bytes.sum():.2f} x their bytes); {peak:.2f} GB"
     )
 
 

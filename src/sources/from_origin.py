@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,7 @@ from pyarrow import compute as pc
 from tqdm import tqdm
 
 from src.command import InputError
-from src.sources import Provenance
+from src.sources import Plan, Provenance
 from src.sources.cache import Cache
 from src.sources.origins import Missing, Origin, Rows
 from src.sources.origins.parallel import in_order
@@ -20,16 +19,6 @@ logger = logging.getLogger(__name__)
 
 NOT_THERE = -1
 _WRITERS = 8
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What fetching some images would take."""
-
-    methods: pd.DataFrame  # method, label, images, kept (in the cache), bytes (of the others)
-    bytes: int  # to be transferred; 0: unknown
-    requests: int
-    seconds: float  # at the speed seen so far; 0: unknown
 
 
 class OriginSource:
@@ -52,17 +41,14 @@ class OriginSource:
         """Return what fetching these rows of the catalogue would take; nothing is fetched."""
         rows = images["member"].to_numpy()
         there = rows != NOT_THERE
-        size, kept = np.zeros_like(rows), np.zeros_like(there)
+        size, kept = np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=bool)
         size[there] = self._origin.sizes(rows[there])
         if not self._origin.is_local():
             kept[there] = [self._cache.path(k).exists() for k in self._origin.keys(rows[there])]
-        table = images.assign(kept=kept, bytes=np.where(kept, 0, size))
-        methods = table.groupby(["method", "label"], sort=True).agg(
-            images=("member", "size"), kept=("kept", "sum"), bytes=("bytes", "sum")
-        )
         transfer, requests = self._origin.cost(rows[there & ~kept])
         speed = self._origin.bytes_per_second()
-        return Plan(methods.reset_index(), transfer, requests, transfer / speed if speed else 0.0)
+        seconds = transfer / speed if speed else 0.0
+        return Plan(kept, np.where(kept, 0, size), transfer, requests, seconds)
 
     def prepare(self, images: pd.DataFrame) -> dict[str, str]:
         """Fetch these rows of the catalogue into the cache; return why some cannot be had, by id.
