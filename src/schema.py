@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import pandas as pd
 import pyarrow as pa
@@ -80,6 +81,14 @@ def read_table(path: Path, schema: Schema, columns: Sequence[str] | None = None)
         InputError: a column is missing, a value has the wrong type or is not allowed, an
             `image_id` repeats; the message names file, column and value.
     """
+    with path.open("rb") as file:
+        return parse_table(file, str(path), schema, columns)
+
+
+def parse_table(
+    content: BinaryIO, path: str, schema: Schema, columns: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Return the CSV in `content`, which messages call `path`; all else is as in `read_table`."""
     wanted = list(schema) if columns is None else list(columns)
     options = csv.ConvertOptions(
         include_columns=wanted,
@@ -88,7 +97,7 @@ def read_table(path: Path, schema: Schema, columns: Sequence[str] | None = None)
         strings_can_be_null=False,
     )
     try:
-        table: pd.DataFrame = csv.read_csv(path, convert_options=options).to_pandas()
+        table: pd.DataFrame = csv.read_csv(content, convert_options=options).to_pandas()
     except KeyError as error:
         raise InputError(f"{path}: column missing: {error.args[0]}") from error
     except pa.ArrowInvalid as error:
@@ -115,7 +124,7 @@ def _has_structure(table: pa.Table) -> bool:
     return any(pc.any(pc.match_substring_regex(text, '[,"\r\n]')).as_py() for text in texts)
 
 
-def _check_values(table: pd.DataFrame, path: Path) -> None:
+def _check_values(table: pd.DataFrame, path: Path | str) -> None:
     allowed = {
         "label": tuple(LABELS),
         "split": SPLITS,

@@ -1,0 +1,161 @@
+"""ArtiFact: 2.5 million images of 8 real sets and 25 generators, one folder a method.
+
+Source: Rahman et al. 2023, arXiv:2302.11970; `<method>/metadata.csv` says what each image is.
+"""
+
+import io
+import logging
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from src.command import InputError
+from src.schema import FAKE, LABELS, REAL, parse_table
+from src.sources.cache import Cache, default_cache_path
+from src.sources.from_origin import NOT_THERE, OriginSource, fetch_into, load, match_names
+from src.sources.methods import METHODS, family_of, licence_of
+from src.sources.origins import Origin, Rows, open_origin
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_ORIGIN = "hf://datasets/bitmind/ArtiFact/ArtiFact.zip"
+# By name: their order differs. `filename` is left out, base names repeat between folders.
+_COLUMNS = {"image_path": pa.string(), "target": pa.int64(), "category": pa.string()}
+_METADATA = r"^(?P<root>(?:.*/)?)(?P<method>[^/]+)/metadata\.csv$"
+# Outside of the data set, or nowhere.
+_NO_PATH = r"^/|(?:^|/)\.\.(?:/|$)|\\|^$"
+_PROBES = 3
+
+
+def build(url: str) -> OriginSource:
+    """Return ArtiFact, from anywhere in its layout; `url` is empty for its mirror on the HF hub.
+
+    Raises:
+        InputError: it is not there, not laid out as expected, or contradicts itself.
+    """
+    cache = Cache(default_cache_path())
+    origin = open_origin(url or DEFAULT_ORIGIN, cache)
+    folders = _folders(origin, cache)
+    contents = load(cache, origin, folders["member"].to_numpy())
+    root = folders["root"].iloc[0]
+    tables = [
+        _read_method(root, method, content)
+        for method, content in zip(folders["method"], contents, strict=True)
+    ]
+    images = _placed(pd.concat(tables, ignore_index=True), root, origin, cache)
+    licences = {method: licence_of(method) for method in folders["method"]}
+    return OriginSource(origin, images, licences, cache)
+
+
+def _folders(origin: Origin, cache: Cache) -> pd.DataFrame:
+    """Return root, method and member of every metadata.csv."""
+    if origin.names() is not None:
+        found = match_names(origin, _METADATA, "<method>/metadata.csv").sort_values("method")
+        if found["root"].nunique() > 1 or found["method"].duplicated().any():
+            places = sorted(found["root"] + found["method"])
+            raise InputError(f"{origin.url}: metadata.csv below more than one folder: {places}")
+        return found
+    rows = origin.find(pa.array([f"{method}/metadata.csv" for method in METHODS]))
+    found = pd.DataFrame({"root": "", "method": list(METHODS), "member": rows})
+    missing = found["member"].isin(list(fetch_into(cache, origin, rows)))
+    if missing.all():
+        raise InputError(f"{origin.url}: no method of ArtiFact is there, as <method>/metadata.csv")
+    if missing.any():
+        logger.warning("%s: not there: %s", origin.url, ", ".join(found.loc[missing, "method"]))
+    return found[~missing]
+
+
+def _read_method(root: str, method: str, content: bytes) -> pd.DataFrame:
+    name = f"{root}{method}/metadata.csv"
+    rows = parse_table(io.BytesIO(content), name, _COLUMNS)
+    wrong = rows["image_path"].str.contains(_NO_PATH)
+    if wrong.any():
+        path = rows.loc[wrong, "image_path"].iloc[0]
+        raise InputError(f"{name}: image_path {path!r} leads out of the data set")
+    # Row by row, never by folder: cycle_gan and pro_gan hold both classes. 0 is real, 1 to 6 are
+    # kinds of generators.
+    if (negative := rows["target"] < REAL).any():
+        raise InputError(f"{name}: target {rows.loc[negative, 'target'].iloc[0]} is no class")
+    rows = rows.assign(method=method, label=(rows["target"] != REAL).astype("int64"))
+    known = METHODS[method].labels if method in METHODS else tuple(LABELS)
+    if (contrary := ~rows["label"].isin(known)).any():
+        path, target = rows.loc[contrary, ["image_path", "target"]].iloc[0]
+        only = " or ".join(LABELS[label] for label in known)
+        raise InputError(f"{name}: {path!r} has target {target}, but {method} is known as {only}")
+    return _unique(rows.drop(columns="target"), name)
+
+
+def _unique(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+    repeated = rows["image_path"].duplicated()
+    if not repeated.any():
+        return rows
+    labels = rows.groupby("image_path")["label"].nunique()
+    if labels.max() > 1:
+        raise InputError(f"{name}: {labels.idxmax()!r} is listed both as real and as fake")
+    logger.warning("%s: %d rows repeat others and are left out", name, repeated.sum())
+    return rows[~repeated]
+
+
+def _placed(images: pd.DataFrame, root: str, origin: Origin, cache: Cache) -> pd.DataFrame:
+    """Return the catalogue, in which each image has found its member."""
+    codes, methods = pd.factorize(images["method"])
+    image_id = images["method"] + "/" + images["image_path"]
+    member = _find(origin, cache, root + image_id if root else image_id, codes)
+    found = np.bincount(codes, member != NOT_THERE, len(methods))
+    # One layout a method: what is listed in the other one is not taken for the same image.
+    doubtful = np.flatnonzero((found < np.bincount(codes))[codes])
+    if len(doubtful):
+        paths = images["image_path"].iloc[doubtful]
+        from_root = _find(origin, cache, root + paths, codes[doubtful])
+        found_from_root = np.bincount(codes[doubtful], from_root != NOT_THERE, len(methods))
+        better = (found_from_root > found)[codes[doubtful]]
+        _check_layout(images, methods, np.maximum(found, found_from_root), doubtful[better], origin)
+        member[doubtful[better]] = from_root[better]
+        image_id.iloc[doubtful[better]] = paths[better]
+    fakes_family = np.array([family_of(method, FAKE) for method in methods])[codes]
+    return pd.DataFrame(
+        {
+            "image_id": image_id,
+            "method": images["method"],
+            "family": pd.Series(fakes_family, dtype="str").mask(images["label"] == REAL, "real"),
+            "category": images["category"],
+            "label": images["label"],
+            "group": image_id,  # nothing says which images show the same thing
+            "given_split": "",
+            "member": member,
+        }
+    )
+
+
+def _check_layout(
+    images: pd.DataFrame, methods: pd.Index, found: Rows, from_root: Rows, origin: Origin
+) -> None:
+    """Raise InputError where a method's images are nowhere, or a path leads into no method."""
+    if (nowhere := found == 0).any():
+        method = methods[int(nowhere.argmax())]
+        path = images.loc[images["method"] == method, "image_path"].iloc[0]
+        raise InputError(
+            f"{origin.url}: image_path {path!r} of {method} is there neither below the folder of "
+            "its metadata.csv nor below the data set's"
+        )
+    listed = images.iloc[from_root]
+    stray = ~listed["image_path"].str.startswith(tuple(f"{method}/" for method in methods))
+    if stray.any():
+        method, path = listed.loc[stray, ["method", "image_path"]].iloc[0]
+        raise InputError(f"{origin.url}: image_path {path!r} of {method} is in no method's folder")
+
+
+def _find(origin: Origin, cache: Cache, names: pd.Series, codes: NDArray[np.intp]) -> Rows:
+    """Return the member of each name, NOT_THERE for those that are not there."""
+    if origin.names() is not None:
+        return origin.find(pa.array(names))
+    # Names that cannot be looked up are tried: the first images of each method.
+    first = pd.Series(codes).groupby(codes).head(_PROBES).index
+    rows = origin.find(pa.array(names.iloc[first]))
+    there = ~np.isin(rows, list(fetch_into(cache, origin, rows)))
+    chosen = np.isin(codes, codes[first][there])
+    members = np.full(len(codes), NOT_THERE, dtype=np.int64)
+    members[chosen] = origin.find(pa.array(names[chosen]))
+    return members

@@ -1,0 +1,47 @@
+"""Real and fake face detection (CIPLab, Yonsei University): faces that experts edited by hand.
+
+Source: Kaggle `ciplab/real-and-fake-face-detection`; its description explains the file names.
+"""
+
+from src.schema import FAKE, REAL
+from src.sources.cache import Cache, default_cache_path
+from src.sources.from_origin import OriginSource, match_names
+from src.sources.origins import open_origin
+
+DEFAULT_ORIGIN = "kaggle://ciplab/real-and-fake-face-detection/versions/1"
+_NAME = (
+    r"^(?:.*/)?real_and_fake_face/(?P<path>(?:training_real/(?P<real>real)_\d+"
+    r"|training_fake/(?P<level>easy|mid|hard)_\d+_(?P<edited>[01]{4}))\.(?:jpg|jpeg|png))$"
+)
+_PARTS = ("left eye", "right eye", "nose", "mouth")  # what each digit of the name stands for
+
+
+def build(url: str) -> OriginSource:
+    """Return the faces, from anywhere in their layout; `url` is empty for Kaggle.
+
+    A method is how hard the editing is to see; `edited_parts` in the catalogue says where it is.
+
+    Raises:
+        InputError: they are not there, or not laid out as expected.
+    """
+    cache = Cache(default_cache_path())
+    origin = open_origin(url or DEFAULT_ORIGIN, cache)
+    images = match_names(origin, _NAME, "real_and_fake_face/training_fake/easy_100_1111.jpg")
+    real = images["real"] == "real"
+    method = "ciplab_" + images["level"].mask(real, "real")
+    image_id = method + "/" + images["path"]
+    catalogue = images[["member"]].assign(
+        image_id=image_id,
+        method=method,
+        family=method.map(lambda name: "real" if name == "ciplab_real" else "other"),
+        category="human face",
+        label=(~real).map({False: REAL, True: FAKE}),
+        group=image_id,
+        given_split="",
+        edited_parts=images["edited"].fillna("").map(_edited_parts),
+    )
+    return OriginSource(origin, catalogue, dict.fromkeys(method.unique(), "CC-BY-NC-SA-4.0"), cache)
+
+
+def _edited_parts(digits: str) -> str:
+    return ", ".join(part for part, digit in zip(_PARTS, digits, strict=False) if digit == "1")

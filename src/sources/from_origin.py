@@ -1,0 +1,133 @@
+"""What data sets share whose images are read from an origin: planning, fetching, keeping."""
+
+import logging
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyarrow import compute as pc
+from tqdm import tqdm
+
+from src.command import InputError
+from src.sources import Plan, Provenance
+from src.sources.cache import Cache
+from src.sources.origins import Missing, Origin, Rows
+from src.sources.origins.parallel import in_order
+
+logger = logging.getLogger(__name__)
+
+NOT_THERE = -1
+_WRITERS = 8
+
+
+class OriginSource:
+    """A data set in an origin; `member` in its catalogue is the image's row there."""
+
+    def __init__(
+        self, origin: Origin, images: pd.DataFrame, licences: Mapping[str, str], cache: Cache
+    ) -> None:
+        """Serve `images`: the columns of `Source.catalogue`, `member`, `given_split`, others."""
+        self.provenance = Provenance(origin.url, origin.version, licences)
+        self._origin = origin
+        self._images = images
+        self._cache = cache
+
+    def catalogue(self) -> pd.DataFrame:
+        """Return one row per image that the data set lists."""
+        return self._images
+
+    def plan(self, images: pd.DataFrame) -> Plan:
+        """Return what fetching these rows of the catalogue would take; nothing is fetched."""
+        rows = images["member"].to_numpy()
+        there = rows != NOT_THERE
+        size, kept = np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=bool)
+        size[there] = self._origin.sizes(rows[there])
+        if not self._origin.is_local():
+            kept[there] = [self._cache.path(k).exists() for k in self._origin.keys(rows[there])]
+        transfer, requests = self._origin.cost(rows[there & ~kept])
+        speed = self._origin.bytes_per_second()
+        seconds = transfer / speed if speed else 0.0
+        return Plan(kept, np.where(kept, 0, size), transfer, requests, seconds)
+
+    def prepare(self, images: pd.DataFrame) -> dict[str, str]:
+        """Fetch these rows of the catalogue into the cache; return why some cannot be had, by id.
+
+        What the cache holds is not fetched again, also after a run that was killed.
+
+        Raises:
+            InputError: the origin does not answer or refuses access, or an image is a zip bomb.
+        """
+        there = images[images["member"] != NOT_THERE]
+        absent = images.loc[images["member"] == NOT_THERE, "image_id"]
+        ids = dict(zip(there["member"].tolist(), there["image_id"], strict=True))
+        missing = fetch_into(self._cache, self._origin, there["member"].to_numpy())
+        reasons = dict.fromkeys(absent, "listed, but not there")
+        return reasons | {ids[row]: str(reason) for row, reason in missing.items()}
+
+    def fetch(self, images: pd.DataFrame) -> Iterator[tuple[str, bytes]]:
+        """Yield `(image_id, encoded image)` for each of these rows of the catalogue, in order.
+
+        Raises:
+            InputError: an image cannot be had; `prepare` says which before.
+        """
+        if (absent := images["member"] == NOT_THERE).any():
+            raise InputError(f"{images.loc[absent, 'image_id'].iloc[0]}: listed, but not there")
+        contents = load(self._cache, self._origin, images["member"].to_numpy())
+        yield from zip(images["image_id"], contents, strict=True)
+
+
+def fetch_into(cache: Cache, origin: Origin, rows: Rows) -> dict[int, Missing]:
+    """Fetch members into the cache, or check them where they are local; return what is missing."""
+    keys = {} if origin.is_local() else dict(zip(rows.tolist(), origin.keys(rows), strict=True))
+    wanted = [row for row in rows.tolist() if not keys or not cache.path(keys[row]).exists()]
+
+    def keep(found: tuple[int, bytes | Missing]) -> tuple[int, bytes | Missing]:
+        row, content = found
+        if keys and not isinstance(content, Missing):
+            cache.put(keys[row], content)
+        return found
+
+    # Written by threads: a file takes several calls, in each of which the system may wait.
+    members = in_order(keep, origin.read(np.array(wanted, dtype=np.int64)), _WRITERS)
+    progress = tqdm(members, "fetch", len(wanted), unit=" files", disable=None)
+    return {row: content for row, content in progress if isinstance(content, Missing)}
+
+
+def load(cache: Cache, origin: Origin, rows: Rows) -> Iterator[bytes]:
+    """Yield the content of these members, in order: from the cache, else from the origin.
+
+    Raises:
+        InputError: a member cannot be had.
+    """
+    if origin.is_local():
+        return in_order(origin.content, rows.tolist())
+
+    def kept_or_fetched(row_and_key: tuple[int, str]) -> bytes:
+        row, key = row_and_key
+        content = cache.get(key)
+        if content is None:
+            content = origin.content(row)
+            cache.put(key, content)
+        return content
+
+    return in_order(kept_or_fetched, zip(rows.tolist(), origin.keys(rows), strict=True))
+
+
+def match_names(origin: Origin, pattern: str, expected: str) -> pd.DataFrame:
+    """Return the named groups of `pattern` in the names that it matches, and their `member`.
+
+    Raises:
+        InputError: no name matches, or the origin cannot list its names; it says what was expected.
+    """
+    names = origin.names()
+    if names is None:
+        raise InputError(f"{origin.url}: its files cannot be listed; append #whole to the origin")
+    found = pc.extract_regex(names, pattern)
+    rows = np.flatnonzero(np.asarray(pc.is_valid(found)))
+    if not len(rows):
+        raise InputError(f"{origin.url}: not laid out as expected: {expected}")
+    groups = pa.chunked_array(found.take(pa.array(rows))).combine_chunks().flatten()
+    fields = [field.name for field in found.type]
+    columns = {name: group.to_pandas() for name, group in zip(fields, groups, strict=True)}
+    return pd.DataFrame(columns).assign(member=rows)

@@ -1,0 +1,141 @@
+"""What a place holds -> one table of members: loose files, and what is in zip and tar archives."""
+
+import posixpath
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import compute as pc
+from pyarrow import parquet
+
+from src.command import InputError
+from src.ranks import image_key
+from src.sources.cache import Cache, cache_key
+from src.sources.origins import tars, zips
+from src.sources.origins.listed import ListedOrigin, read_part
+from src.sources.origins.listing import MEMBERS, WHOLE_FILE, check_names, table
+from src.sources.origins.places import Place, archive_kind
+from src.sources.origins.stores import Missing, Stat, Store
+from src.sources.origins.whole import whole_file
+
+
+def open_place(place: Place, cache: Cache, *, whole: bool) -> ListedOrigin:
+    """Return the members of a place; `whole`: archives are downloaded before they are read.
+
+    Raises:
+        InputError: nothing is there, it is damaged or unsafe, or cannot be read.
+    """
+    reader = _Reader(place.store, cache, whole=whole)
+    version = place.version
+    try:
+        if place.archive:
+            stat = place.store.stat(place.file)
+            version = version or stat.version.strip('"')
+            members = reader.members(place.file, place.archive, stat, reader.has_index(place.file))
+        else:
+            members = _everything(place.store, reader)
+    except Missing as error:
+        raise InputError(f"download.origin: {error}") from error
+    check_names(members, place.store.url)
+    version = "local" if place.store.is_local else version
+    return ListedOrigin(place.store, place.url, version, members, reader.on_disk)
+
+
+def _everything(store: Store, reader: "_Reader") -> pa.Table:
+    loose: dict[str, Stat] = {}
+    archives: dict[str, Stat] = {}
+    for path, stat in store.list():
+        (archives if archive_kind(path) else loose)[path] = stat
+    if not loose and not archives:
+        raise InputError(f"{store.url}: no files there")
+    tables = [_loose(loose)]
+    for path in sorted(archives):
+        indexed = path + tars.INDEX_SUFFIX in loose
+        found = reader.members(path, archive_kind(path), archives[path], indexed)
+        tables.append(_below(posixpath.dirname(path), found))
+    return pa.concat_tables(tables).combine_chunks()
+
+
+def _loose(files: dict[str, Stat]) -> pa.Table:
+    names = pa.array(sorted(files), pa.large_string())
+    stats = [files[name] for name in names.to_pylist()]
+    sizes = [stat.size for stat in stats]
+    return table(
+        {
+            "name": names,
+            "file": names.cast(pa.string()),
+            "offset": 0,
+            "length": WHOLE_FILE,
+            "size": sizes,
+        }
+        | {"stamp": [_stamp(stat) for stat in stats], "zipped": False},
+        len(names),
+    )
+
+
+def _below(folder: str, members: pa.Table) -> pa.Table:
+    if not folder:
+        return members
+    names = pc.binary_join_element_wise(
+        pa.scalar(folder, pa.large_string()), members["name"], pa.scalar("/", pa.large_string())
+    )
+    return members.set_column(0, "name", names)
+
+
+def _stamp(stat: Stat) -> int:
+    return image_key(f"{stat.size} {stat.version}")
+
+
+class _Reader:
+    """Lists the archives of one store, and remembers what it had to download for that."""
+
+    def __init__(self, store: Store, cache: Cache, *, whole: bool) -> None:
+        self.on_disk: dict[str, Path] = {}
+        self._store = store
+        self._cache = cache
+        self._whole = whole
+
+    def members(self, file: str, kind: str, stat: Stat, indexed: bool) -> pa.Table:
+        """Return the members of an archive; `indexed`: a tar's index lies beside it."""
+        where = "/".join(filter(None, (self._store.url, file)))
+        if self._store.is_local:
+            path = Path(self._store.url, file)
+        elif kind == ".zip" and not self._whole:
+            return self._kept(where, file, stat)
+        elif indexed and not self._whole:
+            index = self._store.read_all(file + tars.INDEX_SUFFIX).decode()
+            return tars.parse_index(index, file, _stamp(stat))
+        else:
+            path = whole_file(self._store, file, stat, self._cache)
+        self.on_disk[file] = path
+        if kind == ".zip":
+            read = partial(read_part, path)
+            return zips.read_members(read, file, path.stat().st_size, where)
+        return tars.read_members(path, file, _stamp(stat))
+
+    def has_index(self, file: str) -> bool:
+        """Return whether there is an index beside a tar archive."""
+        if self._store.is_local or archive_kind(file) != ".tar":
+            return False
+        try:
+            self._store.stat(file + tars.INDEX_SUFFIX)
+        except Missing:
+            return False
+        return True
+
+    def _kept(self, where: str, file: str, stat: Stat) -> pa.Table:
+        """Return the members of a zip archive, from the cache where they were listed before."""
+        if not stat.ranges:
+            raise InputError(
+                f"{where}: the server does not send parts of files (HTTP Range); append #whole to "
+                "download.origin to have all of it downloaded"
+            )
+        key = cache_key("members", where, str(stat.size), stat.version)
+        if kept := self._cache.get(key):
+            return parquet.read_table(pa.BufferReader(kept), schema=MEMBERS)
+        members = zips.read_members(partial(self._store.read, file), file, stat.size, where)
+        if stat.version:
+            sink = pa.BufferOutputStream()
+            parquet.write_table(members, sink, compression="zstd")
+            self._cache.put(key, sink.getvalue())
+        return members

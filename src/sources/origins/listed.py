@@ -1,0 +1,170 @@
+"""An origin whose members are listed before any is read: loose files, zip and tar archives."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import compute as pc
+
+from src.command import InputError
+from src.sources.cache import cache_key
+from src.sources.origins import zips
+from src.sources.origins.listing import WHOLE_FILE, Member
+from src.sources.origins.parallel import in_order, runs
+from src.sources.origins.stores import Missing, Store
+
+Rows = NDArray[np.int64]
+
+
+class _Run(NamedTuple):
+    """Members that one request brings: bytes `start` to before `end` of `file`."""
+
+    file: str
+    start: int
+    end: int
+    members: list[tuple[int, Member]]  # with their rows
+
+
+class ListedOrigin:
+    """The members of a table `listing.MEMBERS`. May be shared by threads."""
+
+    def __init__(
+        self, store: Store, url: str, version: str, members: pa.Table, on_disk: Mapping[str, Path]
+    ) -> None:
+        """Read `members` from `store`, or from the copies `on_disk` of some of its files.
+
+        `url` and `version` are what the manifest says of it.
+        """
+        self.url = url
+        self.version = version
+        self._store = store
+        self._members = members
+        self._on_disk = on_disk
+        files = pc.unique(members["file"]).to_pylist() if on_disk else [""]
+        self._is_local = store.is_local or on_disk.keys() >= set(files)
+
+    def names(self) -> pa.ChunkedArray:
+        """Return the name of every member."""
+        return self._members["name"]
+
+    def find(self, names: pa.Array) -> Rows:
+        """Return the row of each of these members, -1 for those that are not there."""
+        found = pc.index_in(names.cast(pa.large_string()), value_set=self._members["name"])
+        rows = np.asarray(pc.fill_null(found, -1)).astype(np.int64)
+        del found
+        pa.default_memory_pool().release_unused()  # the hash table is larger than the names
+        return rows
+
+    def sizes(self, rows: Rows) -> NDArray[np.int64]:
+        """Return the bytes of content of each of these members."""
+        return np.asarray(self._members["size"].take(pa.array(rows)))
+
+    def keys(self, rows: Rows) -> list[str]:
+        """Return under which key a cache keeps each of these members."""
+        # Where from, the archive and the name; not the archive's version: a member that is the
+        # same in the next one is not fetched again.
+        where = self._store.url
+        return [cache_key(where, m.file, m.name, str(m.stamp)) for m in self._take(rows)]
+
+    def is_local(self) -> bool:
+        """Return whether members are read from this machine, so that a cache gains nothing."""
+        return self._is_local
+
+    def bytes_per_second(self) -> float:
+        """Return how fast this run has read so far, 0 before it has."""
+        return self._store.bytes_read / self._store.seconds if self._store.seconds else 0.0
+
+    def cost(self, rows: Rows) -> tuple[int, int]:
+        """Return how many bytes, and how many requests, reading these members takes."""
+        plan = self._plan(rows)
+        return sum(run.end - run.start for run in plan), len(plan)
+
+    def read(self, rows: Rows) -> Iterator[tuple[int, bytes | Missing]]:
+        """Yield (row, content or why there is none) of these members, in no particular order.
+
+        Members that lie near each other come with one request, many requests are in flight, and
+        a zip's CRC-32 is checked.
+
+        Raises:
+            InputError: the origin does not answer, refuses access, or a member is a zip bomb.
+        """
+        for found in in_order(self._read_run, self._plan(rows)):
+            yield from found
+
+    def content(self, row: int) -> bytes:
+        """Return the content of one member.
+
+        Raises:
+            InputError: it cannot be had; the message says why.
+        """
+        member = Member(*(column[row].as_py() for column in self._members.columns))
+        alone = _Run(member.file, member.offset, _end(member), [(row, member)])
+        ((_, content),) = self._read_run(alone)
+        if isinstance(content, Missing):
+            raise InputError(f"{self.url}: {member.name}: {content}")
+        return content
+
+    def _take(self, rows: Rows) -> list[Member]:
+        columns = self._members.take(pa.array(rows)).columns
+        return [Member(*row) for row in zip(*(c.to_pylist() for c in columns), strict=True)]
+
+    def _plan(self, rows: Rows) -> list[_Run]:
+        members = self._take(rows)
+        files = pa.array([member.file for member in members], pa.string()).dictionary_encode()
+        begins = np.array([member.offset for member in members], dtype=np.int64)
+        ends = np.array([_end(member) for member in members], dtype=np.int64)
+        plan = []
+        for run in runs(np.asarray(files.indices), begins, ends):
+            chosen = [(int(rows[i]), members[i]) for i in run]
+            start, end = int(begins[run].min()), int(ends[run].max())
+            plan.append(_Run(chosen[0][1].file, start, end, chosen))
+        return plan
+
+    def _read_run(self, run: _Run) -> list[tuple[int, bytes | Missing]]:
+        try:
+            data = self._bytes(run.members[0][1], run.start, run.end)
+        except Missing as reason:
+            return [(row, reason) for row, _ in run.members]
+        return [
+            (row, self._content(member, data[member.offset - run.start : _end(member) - run.start]))
+            for row, member in run.members
+        ]
+
+    def _content(self, member: Member, record: bytes) -> bytes | Missing:
+        try:
+            return _unpack(member, record)
+        except Missing:
+            # The network may have damaged it: what is wrong twice is wrong where it comes from.
+            try:
+                return _unpack(member, self._bytes(member, member.offset, _end(member)))
+            except Missing as reason:
+                return reason
+
+    def _bytes(self, member: Member, start: int, end: int) -> bytes:
+        if copy := self._on_disk.get(member.file):
+            return read_part(copy, start, end)
+        if member.length == WHOLE_FILE:
+            return self._store.read_all(member.file)
+        return self._store.read(member.file, start, end)
+
+
+def read_part(path: Path, start: int, end: int) -> bytes:
+    """Return the bytes from `start` to before `end` of a file on this machine."""
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(end - start)
+
+
+def _end(member: Member) -> int:
+    return member.offset + (member.size if member.length == WHOLE_FILE else member.length)
+
+
+def _unpack(member: Member, record: bytes) -> bytes:
+    if member.zipped:
+        return zips.content(record, member.name, member.size, member.stamp)
+    if len(record) != member.size:
+        raise Missing(f"{len(record)} bytes instead of the {member.size} that were listed")
+    return record

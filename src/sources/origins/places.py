@@ -1,0 +1,151 @@
+"""URL -> the store that its files are in, opened with the user's own access to it."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from httpx2 import HTTPError
+from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url
+from obstore.store import HTTPStore, LocalStore, ObjectStore, S3Store
+
+from src.command import InputError
+from src.sources.origins.stores import RETRY, Store, client_options, public_url
+
+ARCHIVES = (".zip", ".tar")
+_HUB_URL = re.compile(
+    r"hf://datasets/(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/(?P<file>.+)"
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """An archive, or everything in a store."""
+
+    store: Store
+    url: str  # for the manifest: without secrets, never a path of this machine
+    file: str  # of an archive; "" where the URL itself is one
+    archive: str  # its kind, one of ARCHIVES; "" for a folder
+    version: str  # pinned by the URL; "" where only the files have one
+
+
+def find_place(url: str) -> Place:
+    """Return what `url` (s3, http, https, hf, or a path) points to.
+
+    Raises:
+        InputError: the URL is malformed, its scheme unknown, or access to it is refused.
+    """
+    scheme = urlsplit(url).scheme if "://" in url else ""
+    openers = {"": _local, "s3": _s3, "http": _http, "https": _http, "hf": _hub}
+    if scheme not in openers:
+        known = ", ".join(f"{name}://" for name in sorted([*openers, "kaggle"]) if name)
+        raise InputError(f"download.origin = {url!r}: unknown scheme; use {known} or a path")
+    return openers[scheme](url)
+
+
+def http_store(url: str, headers: dict[str, str] | None = None) -> HTTPStore:
+    """Return a store of the URL, which may be signed."""
+    return HTTPStore(url, client_options=client_options(url, headers), retry_config=RETRY)
+
+
+def archive_kind(name: str) -> str:
+    """Return the kind of archive that a file is by its name, "" for other files."""
+    return next((kind for kind in ARCHIVES if name.lower().endswith(kind)), "")
+
+
+def _local(url: str) -> Place:
+    path = Path(url).expanduser()
+    if not url or not path.exists():
+        raise InputError(f"download.origin = {url!r}: no such file or directory")
+    kind = archive_kind(path.name) if path.is_file() else ""
+    if path.is_file() and not kind:
+        raise InputError(f"download.origin = {url!r}: neither a directory nor a .zip or .tar")
+    folder = str((path.parent if kind else path).resolve())
+    store = Store(folder, lambda: LocalStore(folder), "check its permissions", is_local=True)
+    return Place(store, path.resolve().name, path.name if kind else "", kind, "")
+
+
+def _s3(url: str) -> Place:
+    parts = urlsplit(url)
+    key = parts.path.strip("/")
+    kind = archive_kind(key)
+    folder, _, name = key.rpartition("/") if kind else (key, "", "")
+    where = f"s3://{parts.netloc}/{folder}".rstrip("/")
+    store = Store(
+        where,
+        lambda: _s3_store(parts.netloc, folder),
+        "check AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_REGION, and "
+        "AWS_ENDPOINT_URL where it is not Amazon's; AWS_SKIP_SIGNATURE=true reads as nobody",
+    )
+    return Place(store, f"s3://{parts.netloc}/{key}", name, kind, "")
+
+
+def _s3_store(bucket: str, folder: str) -> ObjectStore:
+    # Imported for S3 alone: it takes longer than all other imports of this module.
+    import botocore.session
+    from botocore.configprovider import ConfiguredEndpointProvider
+    from obstore.auth.boto3 import Boto3CredentialProvider
+
+    # botocore finds endpoint, region and credentials where the AWS tools do: variables, profiles.
+    session = botocore.session.get_session()
+    settings = session.get_scoped_config()
+    endpoint = ConfiguredEndpointProvider(session.full_config, settings, "s3").provide()
+    anonymous = session.get_credentials() is None
+    return S3Store(
+        bucket,
+        prefix=folder or None,
+        client_options=client_options(endpoint or ""),
+        retry_config=RETRY,
+        credential_provider=None if anonymous else Boto3CredentialProvider(session),
+        skip_signature=anonymous,
+        **({"endpoint": endpoint} if endpoint else {}),
+        region=session.get_config_variable("region") or "us-east-1",
+    )
+
+
+def _http(url: str) -> Place:
+    parts = urlsplit(url)
+    folder, _, name = parts.path.rpartition("/")
+    kind = archive_kind(name)
+    if not kind:
+        raise InputError(
+            f"download.origin = {url!r}: only a .zip or .tar can be read from a server"
+        )
+    base = urlunsplit((parts.scheme, parts.netloc, folder, parts.query, ""))
+    store = Store(public_url(base), lambda: http_store(base), "check that it can be read by anyone")
+    return Place(store, public_url(url), unquote(name), kind, "")
+
+
+def _hub(url: str) -> Place:
+    match = _HUB_URL.fullmatch(url)
+    if match is None or not archive_kind(url):
+        raise InputError(
+            f"download.origin = {url!r}: expected hf://datasets/OWNER/NAME[@REVISION]/PATH.zip"
+        )
+    repo, revision, file = match.group("repo", "revision", "file")
+    # Named by its commit from here on: what is listed is what is read.
+    _, commit = _hub_link(repo, file, revision)
+    name = f"hf://datasets/{repo}@{commit}/{file}"
+    store = Store(
+        name,
+        lambda: _hub_link(repo, file, commit)[0],
+        "run `hf auth login`, or set HF_TOKEN, and accept the data set's terms on its page",
+    )
+    return Place(store, name, "", archive_kind(file), commit)
+
+
+def _hub_link(repo: str, file: str, revision: str | None) -> tuple[ObjectStore, str]:
+    """Return a store of the signed link behind a file, which lasts for an hour, and the commit."""
+    url = hf_hub_url(repo, file, repo_type="dataset", revision=revision)
+    try:
+        found = get_hf_file_metadata(url, retry_on_errors=True)
+    except HTTPError as error:
+        raise InputError(
+            f"{url}: {str(error).strip().splitlines()[0]} Run `hf auth login`, or set HF_TOKEN, if "
+            "the data set is not public; check the network and the name if it is"
+        ) from error
+    # The token is for the hub alone: links lead to other hosts.
+    own = urlsplit(found.location).netloc == urlsplit(url).netloc
+    token = get_token() if own else None
+    headers = {"Authorization": f"Bearer {token}"} if token else None
+    return http_store(found.location, headers), found.commit_hash or ""

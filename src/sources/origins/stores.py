@@ -1,0 +1,198 @@
+"""URL -> files that can be listed and read by byte ranges: obstore, with our words for its errors.
+
+obstore does the work: connections, retries with backoff for 408, 429, 5xx and dropped connections,
+signatures, redirects. Here is what it leaves open: links that expire, answers that break off where
+the server gives no ETag to go on from, and messages that say what to do.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import obstore
+from obstore import exceptions
+from obstore.store import ObjectStore
+
+from src.command import InputError
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
+    from obstore.store import ClientConfig, RetryConfig
+
+Answer = TypeVar("Answer")
+
+# A stalled connection counts as dropped after `read_timeout`; a large file may take its time.
+_CLIENT: "ClientConfig" = {"connect_timeout": "15s", "read_timeout": "60s", "timeout": "24h"}
+RETRY: "RetryConfig" = {
+    "max_retries": 8,
+    "backoff": {
+        "init_backoff": timedelta(milliseconds=200),
+        "max_backoff": timedelta(seconds=15),
+        "base": 2,
+    },
+    "retry_timeout": timedelta(minutes=4),
+}
+# obstore goes on after a broken answer where the server names the version (ETag); others restart.
+_ATTEMPTS = 4
+_NO_ACCESS = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
+
+
+@dataclass(frozen=True)
+class Stat:
+    """What a server says of one file."""
+
+    size: int  # bytes
+    version: str  # changes when the content does; empty where the server does not say
+    ranges: bool = True  # the server sends parts of it
+
+
+class Missing(Exception):  # noqa: N818 - not an error until somebody says so
+    """A file is not there, or not what it should be; the message says why."""
+
+
+def client_options(url: str, headers: dict[str, str] | None = None) -> "ClientConfig":
+    """Return how to talk to the server of `url`."""
+    options: ClientConfig = {**_CLIENT, "allow_http": url.startswith("http:")}
+    return options if headers is None else {**options, "default_headers": headers}
+
+
+class Store:
+    """The files below one URL. May be shared by threads."""
+
+    def __init__(
+        self,
+        url: str,
+        connect: Callable[[], ObjectStore],
+        help_access: str,
+        *,
+        is_local: bool = False,
+    ) -> None:
+        """Read from what `connect` returns; it is called again when access ends (a signed link).
+
+        `url` is for messages, `help_access` says what to do when access is refused.
+        """
+        self.url = url
+        self.is_local = is_local
+        self.bytes_read = 0  # a measure for plans and benchmarks; threads may lose a count
+        self.seconds = 0.0  # from the first read to the end of the last one
+        self._first_read: float | None = None
+        self._connect = connect
+        self._help_access = help_access
+        self._store = connect()
+
+    def list(self) -> Iterator[tuple[str, Stat]]:
+        """Yield path and stat of every file, in no particular order.
+
+        Raises:
+            InputError: access is refused, or the server does not answer.
+        """
+        chunks = iter(obstore.list(self._store, chunk_size=1000))
+        while chunk := self._explained("", lambda: next(chunks, None)):
+            for meta in chunk:
+                yield meta["path"], Stat(meta["size"], meta["e_tag"] or str(meta["last_modified"]))
+
+    def stat(self, path: str) -> Stat:
+        """Return what the server says of a file, asked for in a way that signed links allow too.
+
+        Raises:
+            Missing: there is no such file.
+            InputError: access is refused, or the server does not answer.
+        """
+        # Not HEAD: a link that is signed for GET refuses it. One byte tells the size as well.
+        options: GetOptions = {"range": (0, 1)}
+
+        def ask(store: ObjectStore) -> Stat:
+            try:
+                meta = obstore.get(store, path, options=options).meta
+            except exceptions.NotSupportedError:
+                meta = obstore.head(store, path)
+                return Stat(meta["size"], meta["e_tag"] or "", ranges=False)
+            return Stat(meta["size"], meta["e_tag"] or "")
+
+        return self._retried(path, ask)
+
+    def read(self, path: str, start: int, end: int) -> bytes:
+        """Return the bytes from `start` to before `end` of a file.
+
+        Raises:
+            Missing: there is no such file, or it ends before.
+            InputError: access is refused, or the server does not answer.
+        """
+        if start == end:
+            return b""
+        data = self._measured(
+            path, lambda store: bytes(obstore.get_range(store, path, start=start, end=end))
+        )
+        if len(data) != end - start:
+            raise Missing(f"ends at byte {start + len(data)}, not {end}")
+        return data
+
+    def read_all(self, path: str) -> bytes:
+        """Return the content of a file; errors as for `read`."""
+        return self._measured(path, lambda store: bytes(obstore.get(store, path).bytes()))
+
+    def stream(self, path: str) -> Iterator[bytes]:
+        """Yield the content of a file in pieces, without ranges; errors as for `read`."""
+        pieces = iter(self._explained(path, lambda: obstore.get(self._store, path)).stream())
+        while piece := self._explained(path, lambda: next(pieces, b"")):
+            self.bytes_read += len(piece)
+            yield piece
+
+    def _measured(self, path: str, ask: Callable[[ObjectStore], bytes]) -> bytes:
+        self._first_read = self._first_read or time.monotonic()
+        data = self._retried(path, ask)
+        self.bytes_read += len(data)
+        self.seconds = time.monotonic() - self._first_read
+        return data
+
+    def _retried(self, path: str, ask: Callable[[ObjectStore], Answer]) -> Answer:
+        def attempts() -> Answer:
+            for attempt in range(1, _ATTEMPTS):
+                store = self._store
+                try:
+                    return ask(store)
+                except exceptions.BaseError as error:
+                    if not self._may_help(error, store, attempt):
+                        raise
+            return ask(self._store)
+
+        return self._explained(path, attempts)
+
+    def _may_help(self, error: exceptions.BaseError, store: ObjectStore, attempt: int) -> bool:
+        """Return whether to ask once more, with renewed access where that was refused."""
+        if isinstance(error, _NO_ACCESS) and attempt == 1:
+            if self._store is store:  # else another thread has renewed it
+                self._store = self._connect()
+            return True
+        # Every other failure has been retried by obstore itself, with backoff.
+        return isinstance(error, exceptions.GenericError) and "body error" in str(error)
+
+    def _explained(self, path: str, ask: Callable[[], Answer]) -> Answer:
+        where = "/".join(filter(None, (self.url, path)))
+        try:
+            return ask()
+        except FileNotFoundError as error:
+            raise Missing(f"{where}: not there") from error
+        except exceptions.BaseError as error:
+            # Listing has no error of its own for a refusal.
+            if isinstance(error, _NO_ACCESS) or re.search(r"status code: 40[13]\b", str(error)):
+                raise InputError(f"{where}: access refused; {self._help_access}") from error
+            raise InputError(
+                f"{where}: no complete answer ({without_secrets(str(error))}); what has been "
+                "fetched is kept: run again to go on"
+            ) from error
+
+
+def without_secrets(message: str) -> str:
+    """Return the first line of a library's message without the signatures that links carry."""
+    return re.sub(r"\?[^\s)]*", "", message.splitlines()[0])
+
+
+def public_url(url: str) -> str:
+    """Return a URL without what may be secret: user, password, query."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

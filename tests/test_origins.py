@@ -1,0 +1,643 @@
+import io
+import random
+import stat
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, cast
+
+import httpx2
+import huggingface_hub.constants
+import numpy as np
+import obstore
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.command import InputError
+from src.sources.cache import Cache
+from src.sources.origins import Missing, Origin, kaggle, open_origin, places, whole, zips
+from src.sources.origins.parallel import MAX_RUN, MAX_WASTE, in_order, runs
+from tests.make_artifact import image, make_artifact, tar_of, zip_of
+from tests.servers import Answer, Hub, Kaggle, Request, Server, part_of, serving
+from tools.s3 import Identity, S3Server
+
+FILES = make_artifact()
+ZIP = zip_of(FILES)
+TAR, INDEX = tar_of(FILES)
+
+
+@pytest.fixture(autouse=True)
+def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    backoff = {"init_backoff": timedelta(milliseconds=1), "max_backoff": timedelta(milliseconds=5)}
+    quick = {"max_retries": 4, "backoff": {**backoff, "base": 2}}
+    monkeypatch.setattr(places, "RETRY", quick)
+    monkeypatch.setattr(kaggle, "RETRIES", kaggle.RETRIES.new(backoff_factor=0))
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
+def read_all(origin: Origin, names: list[str] | None = None) -> dict[str, bytes | str]:
+    """Return name -> content, or why there is none."""
+    if names is None:
+        names = [name for name in FILES if name in origin.names().to_pylist()]  # type: ignore[union-attr]
+    rows = origin.find(pa.array(names, pa.string()))
+    found = {row: str(c) if isinstance(c, Missing) else c for row, c in origin.read(rows)}
+    return {name: found[row] for name, row in zip(names, rows.tolist(), strict=True)}
+
+
+def unpack(folder: Path, files: Mapping[str, bytes]) -> Path:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+# --- the same members, wherever they are
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        FILES,
+        {"x.zip": ZIP},
+        {"x.tar": TAR},
+        {"coco.zip": zip_of({k[5:]: v for k, v in FILES.items() if k.startswith("coco/")})}
+        | {k: v for k, v in FILES.items() if not k.startswith("coco/")},
+    ],
+    ids=["loose", "zip", "tar", "mixed"],
+)
+def test_a_folder_holds_what_its_archives_hold(
+    tmp_path: Path, cache: Cache, layout: dict[str, bytes]
+) -> None:
+    layout = {k.replace("coco.zip", "coco/c.zip"): v for k, v in layout.items()}
+    origin = open_origin(str(unpack(tmp_path / "data", layout)), cache)
+    assert read_all(origin) == FILES
+    assert origin.is_local()
+    assert origin.url == "data"
+
+
+@pytest.mark.parametrize(("name", "content"), [("x.zip", ZIP), ("x.tar", TAR)])
+def test_a_local_archive(tmp_path: Path, cache: Cache, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    origin = open_origin(str(tmp_path / name), cache)
+    assert read_all(origin) == FILES
+    rows = origin.find(pa.array(["coco/part0/img000000.jpg", "coco/none.jpg"]))
+    assert origin.content(int(rows[0])) == FILES["coco/part0/img000000.jpg"]
+    assert rows[1] == -1
+
+
+@pytest.mark.parametrize("etag", ["v1", ""])
+@pytest.mark.parametrize("suffix", ["", "?key=a%2Fb", "#whole"])
+def test_a_zip_on_a_web_server(cache: Cache, etag: str, suffix: str) -> None:
+    with serving({"a b/x (1).zip": ZIP}, etag=etag) as server:
+        origin = open_origin(f"{server.url}/a%20b/x%20(1).zip{suffix}", cache)
+        assert read_all(origin) == FILES
+        assert origin.url == f"{server.url}/a%20b/x%20(1).zip"
+        assert origin.is_local() == (suffix == "#whole")
+        assert origin.version == etag
+
+
+def test_a_tar_on_a_web_server_is_read_by_its_index_else_downloaded(cache: Cache) -> None:
+    wanted = [f"stylegan2/part0/img{n:06d}.jpg" for n in (0, 4)]
+    with serving({"x.tar": TAR, "x.tar.idx": INDEX, "y.tar": TAR}) as server:
+        origin = open_origin(f"{server.url}/x.tar", cache)
+        assert read_all(origin, wanted) == {name: FILES[name] for name in wanted}
+        assert server.bytes_sent < 0.2 * len(TAR)
+        assert read_all(open_origin(f"{server.url}/y.tar", cache)) == FILES
+        sent = server.bytes_sent
+        assert read_all(open_origin(f"{server.url}/y.tar", cache)) == FILES
+        assert server.bytes_sent < sent + 10  # the copy in the cache
+
+
+@pytest.mark.s3
+def test_s3_in_every_layout(tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = Identity("owner", "owner-key", "owner-secret")
+    public = Identity("anonymous", "", "", actions=("Read:images", "List:images"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(variable, raising=False)
+    with S3Server(tmp_path / "s3", "images", [owner, public]) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        with pytest.MonkeyPatch.context() as keys:
+            for name, value in server.environment(owner).items():
+                keys.setenv(name, value)
+            store = places.find_place("s3://images").store._connect()
+            for name, content in FILES.items():
+                obstore.put(store, f"loose/{name}", content)
+            for name, content in (("z/x.zip", ZIP), ("t/x.tar", TAR), ("i/x.tar", TAR)):
+                obstore.put(store, name, content)
+            obstore.put(store, "i/x.tar.idx", INDEX)
+            for place in ("loose", "loose/", "z/x.zip", "z", "t", "i/x.tar", "i"):
+                assert read_all(open_origin(f"s3://images/{place}", cache)) == FILES
+            with pytest.raises(InputError, match="no files there"):
+                open_origin("s3://images/nothing", cache)
+            keys.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+            with pytest.raises(InputError, match=r"access refused.*AWS_PROFILE"):
+                open_origin("s3://images/loose", cache)
+        # Without credentials as nobody; with a profile as the AWS tools do.
+        assert read_all(open_origin("s3://images/z/x.zip", cache)) == FILES
+        (tmp_path / "credentials").write_text(
+            "[lab]\naws_access_key_id = owner-key\naws_secret_access_key = owner-secret\n"
+        )
+        monkeypatch.setenv("AWS_PROFILE", "lab")
+        assert read_all(open_origin("s3://images/z/x.zip", cache)) == FILES
+
+
+# --- the hub
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[Hub, Server]]:
+    stand_in = Hub(ZIP)
+    with Server(stand_in) as server:
+        template = huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(
+            huggingface_hub.constants.ENDPOINT, server.url
+        )
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+        for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+            monkeypatch.delenv(variable, raising=False)
+        yield stand_in, server
+
+
+def test_the_hub_pins_the_commit_and_keeps_the_token_to_itself(
+    hub: tuple[Hub, Server], cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in, server = hub
+    stand_in.token = "hf_secret"
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    origin = open_origin("hf://datasets/owner/name/a/b.zip", cache)
+    assert origin.url == "hf://datasets/owner/name@c0ffee/a/b.zip"
+    assert origin.version == "c0ffee"
+    assert read_all(origin) == FILES
+    ranged = [r for r in server.requests if r.path == "/cdn/file"]
+    assert ranged
+    assert not any("authorization" in r.headers for r in ranged)
+
+
+def test_an_expired_link_of_the_hub_is_renewed(hub: tuple[Hub, Server], cache: Cache) -> None:
+    hub[0].requests_per_link = 4
+    origin = open_origin("hf://datasets/owner/name@main/a/b.zip", cache)
+    for name in FILES:
+        row = int(origin.find(pa.array([name]))[0])
+        assert origin.content(row) == FILES[name]
+    assert hub[0].links > 5
+
+
+def test_the_hub_without_a_token_says_what_to_do(hub: tuple[Hub, Server], cache: Cache) -> None:
+    hub[0].token = "hf_secret"
+    with pytest.raises(InputError, match="hf auth login"):
+        open_origin("hf://datasets/owner/name/a/b.zip", cache)
+    with pytest.raises(InputError, match="expected hf://datasets/OWNER/NAME"):
+        open_origin("hf://owner/b.zip", cache)
+
+
+def test_the_hub_without_a_network(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dead(*_: object, **__: object) -> None:
+        raise httpx2.ConnectError("no route")
+
+    monkeypatch.setattr(places, "get_hf_file_metadata", dead)
+    with pytest.raises(InputError, match=r"no route.*check the network"):
+        open_origin("hf://datasets/owner/name/a/b.zip", cache)
+
+
+# --- Kaggle
+
+
+@pytest.fixture
+def on_kaggle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[Kaggle, Server]]:
+    for variable in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / "kaggle"))
+    stand_in = Kaggle(ZIP, FILES)
+    with Server(stand_in) as server:
+        monkeypatch.setenv("KAGGLE_API_ENDPOINT", server.url)
+        yield stand_in, server
+
+
+def test_kaggle_by_ranges_out_of_the_archive(
+    on_kaggle: tuple[Kaggle, Server], cache: Cache
+) -> None:
+    origin = open_origin("kaggle://owner/name", cache)
+    assert origin.url == "kaggle://owner/name/versions/3"
+    assert read_all(origin) == FILES
+    asked = [r for r in on_kaggle[1].requests if r.path.startswith("/api")]
+    assert len(asked) == 2  # version and link: ranges go past Kaggle's own, slower server
+
+
+def test_kaggle_file_by_file(on_kaggle: tuple[Kaggle, Server], cache: Cache) -> None:
+    on_kaggle[0].ranges = False
+    table = "coco/metadata.csv"
+    on_kaggle[0].files = {**FILES, table: zip_of({"metadata.csv": FILES[table]})}
+    origin = open_origin("kaggle://owner/name/versions/3", cache)
+    assert origin.names() is None
+    wanted = [*FILES, "coco/none.jpg"]
+    found = read_all(origin, wanted)
+    assert "no such" in str(found.pop("coco/none.jpg"))
+    assert found == FILES
+
+
+def test_kaggle_beyond_the_threshold_comes_as_one_archive(
+    on_kaggle: tuple[Kaggle, Server], cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_kaggle[0].ranges = False
+    monkeypatch.setattr(kaggle, "MAX_FILES", 10)
+    found = read_all(open_origin("kaggle://owner/name/versions/3", cache), [*FILES, "none"])
+    assert found.pop("none") == "not in the archive"
+    assert found == FILES
+    assert not any("file_name" in r.query for r in on_kaggle[1].requests)
+    assert read_all(open_origin("kaggle://owner/name/versions/3#whole", cache)) == FILES
+
+
+def test_kaggle_credentials(
+    on_kaggle: tuple[Kaggle, Server], cache: Cache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    on_kaggle[0].authorization = "Basic bWU6c2VjcmV0"  # me:secret
+    with pytest.raises(InputError, match=r"is needed, and none was found; create .*kaggle\.json"):
+        open_origin("kaggle://owner/name", cache)
+    (tmp_path / "kaggle").mkdir()
+    file = tmp_path / "kaggle" / "kaggle.json"
+    file.write_text("{}")
+    with pytest.raises(InputError, match="not a Kaggle token"):
+        open_origin("kaggle://owner/name", cache)
+    file.write_text('{"username": "me", "key": "wrong"}')
+    with pytest.raises(InputError, match="token was refused"):
+        open_origin("kaggle://owner/name", cache)
+    file.write_text('{"username": "me", "key": "secret"}')
+    assert read_all(open_origin("kaggle://owner/name", cache)) == FILES
+    on_kaggle[0].authorization = "Bearer token"
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "token")
+    assert read_all(open_origin("kaggle://owner/name", cache)) == FILES
+    with pytest.raises(InputError, match="no such data set"):
+        open_origin("kaggle://owner/name/versions/7", cache)
+    with pytest.raises(InputError, match="expected kaggle://"):
+        open_origin("kaggle://owner", cache)
+
+
+def test_kaggle_is_asked_again_when_it_is_busy(
+    on_kaggle: tuple[Kaggle, Server], cache: Cache
+) -> None:
+    stand_in, server = on_kaggle
+    stand_in.ranges = False
+
+    def busy(request: Request) -> Answer:
+        if len(server.requests) % 3:
+            return Answer(429 if len(server.requests) % 2 else 503)
+        return stand_in(request)
+
+    server.handle = busy
+    names = [name for name in FILES if name.startswith("coco")][:1]
+    origin = open_origin("kaggle://owner/name/versions/3", cache)
+    assert read_all(origin, names) == {name: FILES[name] for name in names}
+
+
+# --- few bytes, few requests
+
+
+def test_a_subset_reads_little_more_than_its_bytes(cache: Cache) -> None:
+    files = {f"m/{n:05d}.jpg": image(str(n), 2000 + 8 * (n % 400)) for n in range(1000)}
+    with serving({"x.zip": zip_of(files)}) as server:
+        origin = open_origin(f"{server.url}/x.zip", cache)
+        directory = server.bytes_sent
+        names = random.Random(0).sample(sorted(files), 100)
+        assert read_all(origin, names) == {name: files[name] for name in names}
+        fetched = server.bytes_sent - directory
+        assert fetched <= 1.3 * sum(len(files[name]) for name in names)
+        assert fetched == origin.cost(origin.find(pa.array(names)))[0]
+        before = len(server.requests)
+        read_all(origin, sorted(files))
+        assert len(server.requests) - before <= 3  # all of it: one request for 8 MiB
+
+
+def test_a_directory_is_not_fetched_twice(cache: Cache) -> None:
+    with serving({"x.zip": ZIP}) as server:
+        first = open_origin(f"{server.url}/x.zip", cache)
+        sent = server.bytes_sent
+        assert read_all(open_origin(f"{server.url}/x.zip", cache)) == read_all(first)
+        assert server.bytes_sent - sent < 3 * len(ZIP)
+        sent = server.bytes_sent
+        open_origin(f"{server.url}/x.zip", cache)
+        assert server.bytes_sent - sent <= 2
+
+
+RANGES = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 10**7), st.integers(1, 10**5)))
+
+
+@given(RANGES.filter(bool))
+def test_runs_hold_every_range_once_and_waste_little(ranges: list[tuple[int, int, int]]) -> None:
+    file, begin, length = (np.array(c, dtype=np.int64) for c in zip(*ranges, strict=True))
+    end = begin + length
+    found = runs(file, begin, end)
+    assert sorted(np.concatenate(found).tolist()) == list(range(len(ranges)))
+    spans = [(file[run], begin[run].min(), end[run].max()) for run in found]
+    assert all(len(set(files)) == 1 for files, _, _ in spans)
+    assert sum(b - a for _, a, b in spans) <= (1 + MAX_WASTE) * length.sum()
+    assert all(b - a <= MAX_RUN for _, a, b in spans)
+
+
+def test_results_come_in_order_and_errors_come_out() -> None:
+    assert list(in_order(lambda x: x * x, range(100), 4)) == [x * x for x in range(100)]
+    with pytest.raises(ZeroDivisionError):
+        list(in_order(lambda x: 1 / x, [2, 1, 0, 1], 2))
+
+
+# --- zip archives
+
+
+@given(
+    st.dictionaries(
+        st.text("abä/ é", min_size=1).filter(lambda s: s.strip("/") == s and s != ".."),
+        st.binary(max_size=300),
+        min_size=1,
+    ),
+    st.binary(max_size=40).filter(lambda b: b"PK" not in b),
+    st.binary(max_size=40),
+)
+def test_any_zip_reads_as_the_standard_library_does(
+    files: dict[str, bytes], comment: bytes, prefix: bytes
+) -> None:
+    data = zip_of(files, comment=comment, prefix=prefix)
+    members = zips.read_members(lambda a, b: data[a:b], "x", len(data), "x").to_pylist()
+    found = {}
+    for m in members:
+        record = data[m["offset"] : m["offset"] + m["length"]]
+        found[m["name"]] = zips.content(record, m["name"], m["size"], m["stamp"])
+    assert found == files
+
+
+def test_zip64(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Cache) -> None:
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 500)
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 3)
+    data = zip_of(FILES)
+    assert b"PK\6\6" in data
+    (tmp_path / "x.zip").write_bytes(data)
+    assert read_all(open_origin(str(tmp_path / "x.zip"), cache)) == FILES
+
+
+def test_a_streamed_zip_says_sizes_behind_the_content(tmp_path: Path, cache: Cache) -> None:
+    class Pipe:
+        def __init__(self) -> None:
+            self.data = bytearray()
+
+        def flush(self) -> None:
+            pass
+
+        def write(self, data: bytes) -> int:
+            self.data += data
+            return len(data)
+
+    pipe = Pipe()
+    with zipfile.ZipFile(cast(IO[bytes], pipe), "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in FILES.items():
+            archive.writestr(name, content)
+    (tmp_path / "x.zip").write_bytes(pipe.data)
+    assert read_all(open_origin(str(tmp_path / "x.zip"), cache)) == FILES
+
+
+def opened(tmp_path: Path, data: bytes, name: str = "x.zip") -> Origin:
+    (tmp_path / name).write_bytes(data)
+    return open_origin(str(tmp_path / name), Cache(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize(
+    "name", ["../x.jpg", "a/../../x.jpg", "/etc/passwd", "C:/x.jpg", "a\\..\\x.jpg", "a/.."]
+)
+def test_names_that_lead_out_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="leads out of its folder"):
+        opened(tmp_path, zip_of({"good.jpg": b"1", name: b"2"}))
+    with pytest.raises(InputError, match="leads out of its folder"):
+        opened(tmp_path, tar_of({"good.jpg": b"1", name: b"2"})[0], "x.tar")
+
+
+def test_links_and_repeated_names_are_refused(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        link = zipfile.ZipInfo("link.jpg")
+        link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "/etc/passwd")
+    with pytest.raises(InputError, match="symbolic link"):
+        opened(tmp_path, buffer.getvalue())
+    for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE):
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            header = tarfile.TarInfo("link.jpg")
+            header.type, header.linkname = kind, "/etc/passwd"
+            tar.addfile(header)
+        with pytest.raises(InputError, match="link or a device"):
+            opened(tmp_path, buffer.getvalue(), "x.tar")
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("same.jpg", "1")
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("same.jpg", "2")
+    with pytest.raises(InputError, match=r"two members are called 'same.jpg'"):
+        opened(tmp_path, buffer.getvalue())
+
+
+def deflated(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        archive.writestr("x.jpg", content)
+    return buffer.getvalue()
+
+
+def test_zip_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = deflated(bytes(50 * 2**20))
+    with pytest.raises(InputError, match=r"refused, .* no image"):
+        opened(tmp_path, bomb).content(0)
+    # Declares a megabyte, holds fifty: one byte too many is all that is unpacked.
+    true, small = struct.pack("<I", 50 * 2**20), struct.pack("<I", 2**20)
+    assert "wrong CRC-32 or size" in str(
+        read_all(opened(tmp_path, bomb.replace(true, small)), ["x.jpg"])
+    )
+    monkeypatch.setattr(zips, "MAX_CONTENT", 1000)
+    with pytest.raises(InputError, match=r"refused, .* no image"):
+        opened(tmp_path, zip_of({"x.jpg": image("x", 2000)})).content(0)
+
+
+def test_members_that_overlap_are_refused(tmp_path: Path) -> None:
+    # As in the bomb of 42 kB that unpacks to petabytes: entries share one packed core.
+    data = zip_of({"a.jpg": image("a"), "b.jpg": image("b")})
+    second = data.rindex(b"PK\1\2")
+    offset = struct.unpack_from("<I", data, second + 42)[0]
+    shared = data[: second + 42] + struct.pack("<I", offset - 900) + data[second + 46 :]
+    with pytest.raises(InputError, match="overlaps another"):
+        opened(tmp_path, shared)
+
+
+def damaged(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
+
+
+def test_a_wrong_crc_is_reported_not_raised(tmp_path: Path) -> None:
+    name = "coco/part0/img000000.jpg"
+    at = ZIP.index(FILES[name]) + 17
+    found = read_all(opened(tmp_path, damaged(ZIP, at)))
+    assert "wrong CRC-32" in str(found.pop(name))
+    assert found == {k: v for k, v in FILES.items() if k != name}
+
+
+def test_damage_in_transit_is_read_again(cache: Cache) -> None:
+    at = ZIP.index(FILES["coco/part0/img000000.jpg"]) + 17
+    with serving({"x.zip": ZIP}) as server:
+        origin = open_origin(f"{server.url}/x.zip", cache)
+        good = server.handle
+        first: list[Request] = []
+
+        def bad_once(request: Request) -> Answer:
+            first.append(request)
+            return part_of(damaged(ZIP, at), request) if len(first) == 1 else good(request)
+
+        server.handle = bad_once
+        assert read_all(origin) == FILES
+
+
+@pytest.mark.parametrize("cut", range(1, 10))
+def test_truncated_archives_are_one_error(tmp_path: Path, cut: int) -> None:
+    for name, data in (("x.zip", ZIP), ("x.tar", TAR)):
+        with pytest.raises(InputError, match=r"x.(zip|tar)"):
+            opened(tmp_path, data[: len(data) * cut // 10], name)
+
+
+@given(st.integers(0, len(ZIP) - 1), st.integers(1, 255))
+def test_no_damage_goes_unnoticed(at: int, bits: int) -> None:
+    data = ZIP[:at] + bytes([ZIP[at] ^ bits]) + ZIP[at + 1 :]
+    try:
+        members = zips.read_members(lambda a, b: data[a:b], "x", len(data), "x").to_pylist()
+    except InputError:
+        return
+    for m in members:
+        record = data[m["offset"] : m["offset"] + m["length"]]
+        try:
+            content = zips.content(record, m["name"], m["size"], m["stamp"])
+        except (InputError, Missing):
+            continue
+        assert content in FILES.values()
+
+
+@pytest.mark.parametrize("junk", [b"", b"PK", b"\0" * 100, b"PK\5\6" + bytes(18), b"x" * 70_000])
+def test_what_is_no_archive(tmp_path: Path, junk: bytes) -> None:
+    for name in ("x.zip", "x.tar"):
+        if name == "x.zip" or not junk.startswith(b"\0"):
+            with pytest.raises(InputError):
+                opened(tmp_path, junk, name)
+
+
+def test_odd_packing_methods_are_named(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("x.jpg", bytes(100))
+    with pytest.raises(InputError, match="packed by method 12"):
+        opened(tmp_path, buffer.getvalue()).content(0)
+
+
+# --- servers that fail
+
+
+Wrap = Callable[[Answer, int], Answer]
+
+
+def failing(server: Server, wrap: Wrap) -> None:
+    """Let `wrap` change each answer, given its number."""
+    good, count = server.handle, iter(range(10**6))
+    server.handle = lambda request: wrap(good(request), next(count))
+
+
+@pytest.mark.parametrize("etag", ["v1", ""], ids=["etag", "no etag"])
+@pytest.mark.parametrize("tenths", range(10))
+def test_a_connection_cut_anywhere_is_taken_up_again(cache: Cache, tenths: int, etag: str) -> None:
+    def cut(answer: Answer, number: int) -> Answer:
+        if number % 2 == 0 and len(answer.body) > 1:
+            answer.cut = len(answer.body) * tenths // 10
+        return answer
+
+    with serving({"x.zip": ZIP, "y.zip": ZIP}, etag=etag) as server:
+        failing(server, cut)
+        assert read_all(open_origin(f"{server.url}/x.zip", cache)) == FILES
+        assert read_all(open_origin(f"{server.url}/y.zip#whole", cache)) == FILES
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_busy_server_is_asked_again(cache: Cache, status: int) -> None:
+    with serving({"x.zip": ZIP}) as server:
+        failing(server, lambda answer, number: Answer(status) if number % 3 else answer)
+        assert read_all(open_origin(f"{server.url}/x.zip", cache)) == FILES
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (Answer(503), "no complete answer.*503.*run again to go on"),
+        (Answer(404), "not there"),
+        (Answer(403), "access refused"),
+        (Answer(206, b"x", cut=0), "no complete answer"),
+    ],
+)
+def test_a_server_that_never_answers_is_one_error(
+    cache: Cache, answer: Answer, message: str
+) -> None:
+    with serving({}) as server:
+        server.handle = lambda _: answer
+        with pytest.raises(InputError, match=message) as error:
+            open_origin(f"{server.url}/x.zip?signature=secret", cache)
+        assert "secret" not in str(error.value)
+    with pytest.raises(InputError, match="no complete answer"):
+        open_origin(f"{server.url}/x.zip", cache)  # nobody listens there any more
+
+
+def test_a_server_without_ranges(cache: Cache) -> None:
+    with serving({"x.zip": ZIP}, ranges=False) as server:
+        with pytest.raises(InputError, match=r"does not send parts.*append #whole"):
+            open_origin(f"{server.url}/x.zip", cache)
+        assert read_all(open_origin(f"{server.url}/x.zip#whole", cache)) == FILES
+
+
+def test_a_download_that_was_killed_goes_on(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whole, "_PIECE", 1000)
+    with serving({"x.tar": TAR}) as server:
+        failing(server, lambda answer, number: answer if number < 12 else Answer(403))
+        with pytest.raises(InputError, match="access refused"):
+            open_origin(f"{server.url}/x.tar", cache)
+    (part,) = cache.root.rglob("*.part")
+    done = part.stat().st_size
+    assert done >= 1000
+    # The same address again, with a server that works.
+    monkeypatch.setattr(whole, "cache_key", lambda *_: part.stem)
+    with serving({"x.tar": TAR}) as server:
+        origin = open_origin(f"{server.url}/x.tar", cache)
+        assert server.bytes_sent < len(TAR) - done + 10
+        assert read_all(origin) == FILES
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("ftp://host/x.zip", "unknown scheme; use hf://, http://, https://, kaggle://, s3://"),
+        ("https://host/x.rar", "only a .zip or .tar"),
+        ("", "no such file or directory"),
+        ("/no/such/place", "no such file or directory"),
+    ],
+)
+def test_unusable_origins_are_named(cache: Cache, url: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        open_origin(url, cache)
+
+
+def test_an_index_that_is_none(cache: Cache) -> None:
+    with (
+        serving({"x.tar": TAR, "x.tar.idx": b"v1.2 3\njpg 512 900\n"}) as server,
+        pytest.raises(InputError, match=r"x.tar.idx: not an index of wds2idx"),
+    ):
+        open_origin(f"{server.url}/x.tar", cache)
