@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export NO_ALBUMENTATIONS_UPDATE := 1
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup plan repro format check test test-unit remote s3 doctor verify gate compare lock clean
+.PHONY: help setup plan repro format check test test-unit remote s3 doctor verify push gate compare lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -61,6 +61,9 @@ doctor: ## what works here and what to do about the rest [FULL=1 reads every rem
 
 verify: $(READY) ## rehash every output and cached object [REMOTE=1 remote ones too] [REPAIR=1 from whole copies]
 	@python -m tools.verify $(if $(REMOTE),--remote) $(if $(REPAIR),--repair)
+
+push: $(READY) ## dvc push, with what dvc repro --pull needs to skip a run elsewhere
+	@python -m tools.push
 
 # A clone has none of the data: with --allow-missing, what dvc.lock knows counts as there.
 gate: $(READY) ## fail where dvc.lock is not what dvc repro would write; needs no data

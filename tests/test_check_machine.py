@@ -60,7 +60,7 @@ def test_a_built_checkout_is_well_and_a_changed_one_is_said_to_be(tiny: Project)
         return next(check_checkout(tiny.folder))
 
     assert pipeline() == ok("pipeline", "the workspace is what dvc.lock says")
-    (tiny.folder / "params.yaml").write_text("size: 1\n")
+    (tiny.folder / "params.yaml").write_text("length: 1\n")
     assert (pipeline().level, "make" in pipeline().found) == (Level.WARN, True)
     (tiny.folder / "dvc.yaml").write_text("stages: 3\n")
     assert pipeline().level == Level.FAIL

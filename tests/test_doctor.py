@@ -244,7 +244,7 @@ def test_a_reader_may_pull_and_is_told_that_push_will_fail(
     printed = doctor(tiny_remote)
     assert failures(printed) == []
     assert "write: not allowed: dvc pull works, dvc push does not" in printed
-    (tiny_remote.folder / "params.yaml").write_text("size: 1000\n")
+    (tiny_remote.folder / "params.yaml").write_text("length: 1000\n")
     tiny_remote.run("dvc", "repro")
     pushed = tiny_remote.run("dvc", "push", check=False)
     assert "failed to transfer" in pushed

@@ -151,7 +151,7 @@ def test_two_clones_push_at_once_and_both_are_whole(
 ) -> None:
     shutil.copytree(tiny_remote.folder, tmp_path / "other", symlinks=True)
     other = Project(tmp_path / "other", tiny_remote.environment)
-    (other.folder / "params.yaml").write_text("size: 200000\n")
+    (other.folder / "params.yaml").write_text("length: 200000\n")
     other.run("dvc", "repro", "--quiet")
     pushes = [
         subprocess.Popen(

@@ -28,10 +28,12 @@ stages:
   make:
     cmd: python make.py
     deps: [make.py]
-    params: [size]
+    params: [length]
     outs: [data/raw, data/table.csv]
     metrics: [{metrics.json: {cache: false}}]
 """
+# The parameter is not called `size`: DVC's run cache overlooks keys of that name, and brings back
+# the run of another value.
 SIZE = 300_000  # bytes of each of the four large files
 
 
@@ -47,7 +49,7 @@ def make_tiny(folder: Path, home: Path, size: int = SIZE) -> Project:
     (folder / ".gitignore").write_text("/data/*\n/.dvc/tmp\n/.dvc/cache\n/.scratch/\n")
     (folder / "make.py").write_text(STAGE)
     (folder / "dvc.yaml").write_text(PIPELINE)
-    (folder / "params.yaml").write_text(f"size: {size}\n")
+    (folder / "params.yaml").write_text(f"length: {size}\n")
     project.run("git", "init", "--quiet", "--initial-branch=main")
     project.run("dvc", "repro", "--quiet")
     project.commit("Build")
