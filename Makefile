@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export NO_ALBUMENTATIONS_UPDATE := 1
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup repro format check test test-unit lock clean
+.PHONY: help setup plan repro format check test test-unit remote s3 doctor verify gate compare lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,10 +24,15 @@ $(READY): requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	UV_COMPILE_BYTECODE=1 $(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements.txt
+	python -m tools.offline_plots
 	@touch $(READY)
+
+plan: $(READY) ## say what the download stage would fetch, before it does
+	@python -m src.download --plan
 
 repro: $(READY) ## run the whole pipeline, then print the headline metrics
 	dvc repro
+	@python -m tools.headline
 
 check: $(READY) ## format, lint, types
 	ruff format --check .
@@ -43,6 +48,26 @@ test: check ## everything that CI runs
 
 test-unit: $(READY) ## the quick tests only
 	pytest -m "not slow and not s3 and not browser"
+
+remote: $(READY) ## say where dvc push and pull keep the data: URL=s3://bucket/path [ENDPOINT=http://...] or URL=folder
+	python -m tools.set_remote '$(URL)' --endpoint '$(ENDPOINT)'
+
+s3: $(READY) ## an S3 server on this machine, to try it all; Ctrl-C stops it
+	@exec python -m tools.serve .scratch/s3
+
+# Without `setup`: it must be able to say what is wrong with the environment.
+doctor: ## what works here and what to do about the rest [FULL=1 reads every remote object]
+	@if [ -x $(BIN)/python ]; then exec python -m tools.doctor $(if $(FULL),--full); else exec $(PYTHON) -m tools.doctor; fi
+
+verify: $(READY) ## rehash every output and cached object [REMOTE=1 remote ones too] [REPAIR=1 from whole copies]
+	@python -m tools.verify $(if $(REMOTE),--remote) $(if $(REPAIR),--repair)
+
+# A clone has none of the data: with --allow-missing, what dvc.lock knows counts as there.
+gate: $(READY) ## fail where dvc.lock is not what dvc repro would write; needs no data
+	@planned=$$(dvc repro --allow-missing --dry); echo "$$planned"; if grep -q '^Running stage' <<<"$$planned"; then echo 'error: run dvc repro, then commit dvc.lock and what it changed'; exit 1; fi
+
+compare: $(READY) ## what changed since BASE=main, as Markdown and pictures in .scratch/comparison
+	@python -m tools.compare '$(or $(BASE),main)' .scratch/comparison
 
 lock: $(READY) ## compile requirements.in into requirements.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet requirements.in --output-file requirements.txt

@@ -50,16 +50,18 @@ def decode(data: bytes) -> RGBImage:
     return _decode_jpeg(data) if data.startswith(_JPEG_START) else _decode_other(data)
 
 
-def image_format(data: bytes) -> str:
-    """Return the format as Pillow names it, in small letters: `jpeg`, `png`, `webp`, ...
+def open_header(data: bytes) -> Image.Image:
+    """Return the image as Pillow opens it: format, size and tables are read, pixels are not.
 
     Raises:
-        UndecodableImage: the format is unknown.
+        UndecodableImage: the format is unknown or the header damaged.
     """
-    if data.startswith(_JPEG_START):
-        return "jpeg"
-    with _open(data) as image:
-        return str(image.format).lower()
+    try:
+        return Image.open(io.BytesIO(data))
+    except UnidentifiedImageError as error:
+        raise UndecodableImage(f"unknown format, starts with {data[:8]!r}") from error
+    except _PILLOW_ERRORS as error:
+        raise UndecodableImage(str(error)) from error
 
 
 def _decode_jpeg(data: bytes) -> RGBImage:
@@ -71,7 +73,7 @@ def _decode_jpeg(data: bytes) -> RGBImage:
 
 
 def _decode_other(data: bytes) -> RGBImage:
-    with _open(data) as image:
+    with open_header(data) as image:
         if image.mode not in _EIGHT_BIT_MODES:
             raise UndecodableImage(f"pixel mode {image.mode} is not 8 bits a channel")
         try:
@@ -80,12 +82,3 @@ def _decode_other(data: bytes) -> RGBImage:
             return np.array(opaque.convert("RGB"))
         except _PILLOW_ERRORS as error:
             raise UndecodableImage(f"{image.format}: {error}") from error
-
-
-def _open(data: bytes) -> Image.Image:
-    try:
-        return Image.open(io.BytesIO(data))
-    except UnidentifiedImageError as error:
-        raise UndecodableImage(f"unknown format, starts with {data[:8]!r}") from error
-    except _PILLOW_ERRORS as error:
-        raise UndecodableImage(str(error)) from error

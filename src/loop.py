@@ -24,7 +24,7 @@ from src.images import Batch, ImageSet, build_loader
 from src.models import Detector, StateDict, parameter_groups
 from src.optim import Schedule, build_average, build_optimizer, set_learning_rate
 from src.params import STRICT
-from src.plan import Plan
+from src.order import Order
 from src.scoring import Scorer
 from src.validation import IntArray, validate
 
@@ -102,7 +102,7 @@ class Training:
         """
         self.sets, self.params, self.accelerator = sets, params, accelerator
         self.workers = workers
-        self.plan = Plan(
+        self.order = Order(
             sets.train.keys,
             params.seed,
             params.epochs,
@@ -111,11 +111,11 @@ class Training:
             accelerator.process_index,
             accelerator.num_processes,
         )
-        self.updates = params.epochs * self.plan.updates_per_epoch
+        self.updates = params.epochs * self.order.updates_per_epoch
         self.schedule = Schedule(
             params.learning_rate * params.batch_size / params.learning_rate_batch,
             self.updates,
-            round(params.warmup_epochs * self.plan.updates_per_epoch),
+            round(params.warmup_epochs * self.order.updates_per_epoch),
         )
         self.detector = detector.to(accelerator.device)
         groups = parameter_groups(detector, params.weight_decay, params.layer_decay)
@@ -150,7 +150,7 @@ class Training:
         Raises:
             InputError: the loss is no longer a number; the message names the images.
         """
-        requests = self.plan.requests(self.update)
+        requests = self.order.requests(self.update)
         pin = self.accelerator.device.type == "cuda"
         batches = iter(build_loader(self.sets.train, requests, self.workers, pin))
         saved = time.monotonic()
@@ -159,7 +159,7 @@ class Training:
                 loss = self._update(list(islice(batches, self.params.accumulation)))
                 bar.update(self.params.batch_size)
                 bar.set_postfix({"loss": f"{loss:.3f}", **self._last_validation()}, refresh=False)
-                ends_epoch = self.update % self.plan.updates_per_epoch == 0
+                ends_epoch = self.update % self.order.updates_per_epoch == 0
                 if ends_epoch:
                     self._finish_epoch()
                     report(self.history)
@@ -218,7 +218,7 @@ class Training:
         epoch = Epoch(
             epoch=len(self.history) + 1,
             learning_rate=self.schedule(self.update - 1),
-            train_loss=self.loss_sum / self.plan.updates_per_epoch,
+            train_loss=self.loss_sum / self.order.updates_per_epoch,
             **figures,
         )
         self.history.append(epoch)

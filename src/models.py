@@ -43,7 +43,7 @@ MODELS = {
     "beit3_base": Architecture(_BASE, {"patch_size": 16}),
     # Trained from nothing on a CPU in minutes.
     "beit3_tiny": Architecture(
-        _BASE, {"patch_size": 4, "embed_dim": 96, "depth": 2, "num_heads": 3}
+        _BASE, {"patch_size": 8, "embed_dim": 192, "depth": 2, "num_heads": 3}
     ),
     # Trains in seconds: to try the plumbing, not to detect anything.
     "beit3_nano": Architecture(

@@ -1,56 +1,67 @@
-"""Which images make up which update: a function of seed and epoch, not of what ran before."""
+"""What a download would do, as text: how many images, bytes and seconds."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
-import numpy as np
+import pandas as pd
 
-from src.command import InputError
-from src.images import Request
-from src.ranks import UInt64Array, ranks
+from src.schema import LABELS
+from src.sources import Plan
+
+# Bytes a second, where the source has not seen yet how fast its origin is.
+ASSUMED_SPEED = 10e6
+
+_HEADER = ("method", "class", "family", "licence", "listed", "images", "kept", "to fetch", "MB")
+_TEXTS = 4  # columns that are aligned on the left
 
 
-class Plan:
-    """The order of the training images, and one process's share of it."""
+def plan_text(
+    catalogue: pd.DataFrame, images: pd.DataFrame, plan: Plan, licences: Mapping[str, str]
+) -> str:
+    """Return the table of what is fetched for `images`, by method and class, and its sum.
 
-    def __init__(
-        self,
-        keys: UInt64Array,
-        seed: int,
-        epochs: int,
-        batch_size: int,
-        accumulation: int,
-        rank: int = 0,
-        processes: int = 1,
-    ) -> None:
-        """Deal the `batch_size` images of an update to `processes`, each share to micro-batches.
+    `listed` counts the images of the catalogue, `kept` those that earlier runs have fetched.
+    """
+    key = ["method", "label", "family"]
+    parts = images.assign(kept=plan.kept, bytes=plan.bytes).groupby(key)
+    counts = parts.agg(images=("image_id", "size"), kept=("kept", "sum"), bytes=("bytes", "sum"))
+    counts.insert(0, "listed", catalogue.groupby(key).size())
+    rows = [
+        (method, LABELS[label], family, licences[method], *_figures(*figures))
+        for (method, label, family), *figures in counts.itertuples()
+    ]
+    total = ("all", "", "", "", *_figures(*counts.sum()))
+    return "\n".join([*_aligned([_HEADER, *rows, total]), "", _summary(images, plan), ""])
 
-        Raises:
-            InputError: the batch cannot be dealt evenly, or there are too few images for one.
-        """
-        parts = processes * accumulation
-        if batch_size % parts:
-            raise InputError(
-                f"train.batch_size = {batch_size} cannot be dealt to {processes} processes x "
-                f"train.accumulation = {accumulation}: choose a multiple of {parts}"
-            )
-        if len(keys) < batch_size:
-            raise InputError(
-                f"{len(keys)} training images are fewer than train.batch_size = {batch_size}"
-            )
-        self.shuffled = ranks(keys, seed)
-        self.epochs, self.batch_size, self.accumulation = epochs, batch_size, accumulation
-        self.rank, self.processes = rank, processes
-        # What does not fill a batch waits: the next epoch's order leaves out other images.
-        self.updates_per_epoch = len(keys) // batch_size
 
-    def requests(self, update: int) -> Iterator[Request]:
-        """Yield this process's micro-batches from `update` to the end of the last epoch."""
-        size = self.batch_size
-        start, skipped = divmod(update, self.updates_per_epoch)
-        for epoch in range(start, self.epochs):
-            order = np.argsort(ranks(self.shuffled, epoch), kind="stable")
-            for number in range(skipped, self.updates_per_epoch):
-                share = order[number * size : (number + 1) * size][self.rank :: self.processes]
-                for part in np.split(share, self.accumulation):
-                    yield Request(epoch, part.tolist())
-            skipped = 0
+def _figures(listed: int, images: int, kept: int, size: int) -> tuple[str, ...]:
+    megabytes = f"{size / 1e6:,.1f}" if size or images == kept else "?"
+    return f"{listed:,}", f"{images:,}", f"{kept:,}", f"{images - kept:,}", megabytes
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = zip(row, widths, strict=True)
+        padded = [c.ljust(w) if i < _TEXTS else c.rjust(w) for i, (c, w) in enumerate(cells)]
+        lines.append("  ".join(padded).rstrip())
+    return lines
+
+
+def _summary(images: pd.DataFrame, plan: Plan) -> str:
+    classes = " and ".join(f"{(images['label'] == x).sum():,} {n}" for x, n in LABELS.items())
+    if plan.kept.all():
+        return f"{classes} images; nothing is to be fetched."
+    return f"{classes} images; to be fetched: {_transfer(plan)}."
+
+
+def _transfer(plan: Plan) -> str:
+    requests = f"in {plan.requests:,} requests"
+    if not plan.transfer:
+        return f"an unknown size {requests}, which takes an unknown time"
+    seconds = plan.seconds or plan.transfer / ASSUMED_SPEED
+    how = "seen so far" if plan.seconds else "assumed, nothing has been measured"
+    speed = f"{plan.transfer / seconds / 1e6:.1f} MB/s, {how}"
+    duration = timedelta(seconds=max(1, round(seconds)))
+    return f"{plan.transfer / 1e6:,.1f} MB {requests}, about {duration} (h:mm:ss) at {speed}"

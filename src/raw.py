@@ -1,15 +1,17 @@
 """data/raw, the folder that download writes and metadata reads: shards, indexes, a manifest.
 
-`<method>-00000.tar` holds images of one method, `<method>-00000.csv` says where in it each one
-lies and what is known of it, and `manifest.json` says what came from where, with checksums.
+`<method>-<class>-00000.tar` holds images of one method and class, a CSV of the same name says
+where in it each one lies and what is known of it, and `manifest.json` says what came from where,
+with checksums.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from itertools import groupby, islice
+from itertools import groupby, islice, starmap
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
@@ -19,7 +21,7 @@ from src.command import InputError
 from src.files import write_json
 from src.params import STRICT
 from src.ranks import image_key
-from src.schema import FAKE, INDEX, read_table, write_table
+from src.schema import FAKE, INDEX, LABELS, read_table, write_table
 from src.shards import stored_size, write_shard
 
 MANIFEST = "manifest.json"
@@ -52,11 +54,12 @@ class Manifest:
     """manifest.json: all that belongs to a folder of shards, by method."""
 
     methods: dict[str, Method]
+    missing: tuple[str, ...]  # images that were drawn, but could not be had
 
 
 @dataclass(frozen=True, config=STRICT)
 class ShardLimits:
-    """Where one shard of a method ends and the next begins."""
+    """Where a shard ends at the latest, and the next begins."""
 
     images: int
     bytes: int  # a larger image gets a shard of its own
@@ -68,31 +71,39 @@ def write_raw(
     contents: Iterator[bytes],
     provenance: Mapping[str, tuple[str, str, str]],
     limits: ShardLimits,
+    missing: Collection[str] = (),
 ) -> None:
     """Write `contents` as shards, their indexes and the manifest into the new folder `root`.
 
-    `images` has the identity columns of INDEX and one row per element of `contents`, in the same
-    order, the images of a method together; `provenance` holds the origin, version and licence of
-    each method. A method's images are cut into shards from its first one on, so that more images
-    at its end change at most its last shard.
+    `images` has the columns of INDEX that say what an image is, those of a method and class
+    together; `contents` has one element for each row, in the same order, except for the `missing`
+    (image_id). `provenance` holds the origin, version and licence of each method. More images at
+    the end of a method and class leave its shards as they are if there were a round number of
+    them (`round_place`), and change only the last one if not.
     """
     root.mkdir()
+    place = images.groupby(["method", "label"]).cumcount()
+    present = images.assign(place=place)[~images["image_id"].isin(missing)]
     methods = {}
-    for method, rows in images.groupby("method", sort=False):
-        shards = dict(_write_method(root, str(method), rows, islice(contents, len(rows)), limits))
+    for method, rows in present.groupby("method", sort=False):
+        shards: dict[str, Shard] = {}
+        for label, part in rows.groupby("label", sort=False):
+            name = f"{method}-{LABELS[int(str(label))]}"
+            shards.update(_write_shards(root, name, part, islice(contents, len(part)), limits))
         fake = int((rows["label"] == FAKE).sum())
         methods[str(method)] = Method(*provenance[str(method)], len(rows) - fake, fake, shards)
-    write_json(asdict(Manifest(methods)), root / MANIFEST)
+    absent = images.loc[images["image_id"].isin(missing), "image_id"]
+    write_json(asdict(Manifest(methods, tuple(absent))), root / MANIFEST)
 
 
-def _write_method(
-    root: Path, method: str, rows: pd.DataFrame, contents: Iterator[bytes], limits: ShardLimits
+def _write_shards(
+    root: Path, name: str, rows: pd.DataFrame, contents: Iterator[bytes], limits: ShardLimits
 ) -> Iterator[tuple[str, Shard]]:
-    members = zip(map(_member_name, rows["image_id"]), contents, strict=True)
+    members = starmap(_Member, zip(rows["place"], rows["image_id"], contents, strict=True))
     first = 0
     for number, cut in groupby(members, key=_shard_number(limits)):
         digests: list[str] = []
-        shard = root / f"{method}-{number:05d}.tar"
+        shard = root / f"{name}-{number:05d}.tar"
         places = write_shard(shard, _digesting(cut, digests))
         part = rows.iloc[first : first + len(places)]
         first += len(places)
@@ -102,31 +113,48 @@ def _write_method(
         yield shard.name, _describe(shard, len(places))
 
 
-def _member_name(image_id: str) -> str:
-    # Not the base name: it repeats within a method, and may be too long for the format.
-    return f"{image_key(image_id):016x}{PurePosixPath(image_id).suffix.lower()}"
+class _Member(NamedTuple):
+    place: int  # in the draw from its method and class
+    image_id: str
+    content: bytes
+
+    @property
+    def name(self) -> str:
+        # Not the base name: it repeats within a method, and may be too long for the format.
+        suffix = PurePosixPath(self.image_id).suffix.lower()
+        return f"{image_key(self.image_id):016x}{suffix}"
 
 
-def _shard_number(limits: ShardLimits) -> Callable[[tuple[str, bytes]], int]:
-    number = images = size = 0
+def round_place(place: int) -> int:
+    """Return the largest number that is not above `place` and round: 0, 100, 200, ... 1000, 2000.
 
-    def number_of(member: tuple[str, bytes]) -> int:
-        nonlocal number, images, size
-        stored = stored_size(len(member[1]))
+    A shard begins at each of them. People ask for round numbers of images, so that a draw mostly
+    ends where a shard does, and enlarging it adds shards without rewriting any. Their distance
+    grows with the draw: shards stay few, and the part that is rewritten otherwise is small.
+    """
+    unit: int = 10 ** max(2, len(str(place)) - 1)
+    return place // unit * unit
+
+
+def _shard_number(limits: ShardLimits) -> Callable[[_Member], int]:
+    number, begin, images, size = -1, -1, 0, 0
+
+    def number_of(member: _Member) -> int:
+        nonlocal number, begin, images, size
+        stored = stored_size(len(member.content))
+        is_full = images == limits.images or (images > 0 and size + stored > limits.bytes)
+        if is_full or round_place(member.place) != begin:
+            number, begin, images, size = number + 1, round_place(member.place), 0, 0
         images, size = images + 1, size + stored
-        if images > limits.images or (images > 1 and size > limits.bytes):
-            number, images, size = number + 1, 1, stored
         return number
 
     return number_of
 
 
-def _digesting(
-    members: Iterable[tuple[str, bytes]], digests: list[str]
-) -> Iterator[tuple[str, bytes]]:
-    for name, content in members:
-        digests.append(hashlib.sha256(content).hexdigest())
-        yield name, content
+def _digesting(members: Iterable[_Member], digests: list[str]) -> Iterator[tuple[str, bytes]]:
+    for member in members:
+        digests.append(hashlib.sha256(member.content).hexdigest())
+        yield member.name, member.content
 
 
 def _describe(shard: Path, images: int) -> Shard:

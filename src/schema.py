@@ -18,7 +18,7 @@ FAMILIES = ("real", "gan", "diffusion", "other")
 
 Schema = Mapping[str, pa.DataType]
 
-_IDENTITY = {
+IDENTITY = {
     "image_id": pa.string(),  # method/path, unique
     "method": pa.string(),  # a generator (fake) or a data set (real)
     "family": pa.string(),  # one of FAMILIES
@@ -33,13 +33,16 @@ _PLACE = {
 }
 
 # data/raw/<shard>.csv: what download knows about the images of one shard.
-INDEX: Schema = {**_IDENTITY, **_PLACE, "sha256": pa.string()}
+INDEX: Schema = {
+    **IDENTITY,
+    "given_split": pa.string(),  # the data set's own, one of SPLITS; empty where it has none
+    **_PLACE,
+    "sha256": pa.string(),
+}
 
 # data/metadata.csv: the same, and what the pixels say.
 METADATA: Schema = {
-    **_IDENTITY,
-    **_PLACE,
-    "sha256": pa.string(),
+    **INDEX,
     "key": pa.uint64(),  # ranks.image_key(image_id)
     "width": pa.int64(),
     "height": pa.int64(),
@@ -54,7 +57,7 @@ METADATA: Schema = {
 }
 
 # data/splits.csv: the images that are used, and all that training needs to know of them.
-SPLIT_TABLE: Schema = {"image_id": pa.string(), "split": pa.string(), **_IDENTITY, **_PLACE}
+SPLIT_TABLE: Schema = {"image_id": pa.string(), "split": pa.string(), **IDENTITY, **_PLACE}
 
 # data/predictions.csv: one row per image of val and test; every metric derives from it.
 PREDICTIONS: Schema = {
@@ -113,7 +116,12 @@ def _has_structure(table: pa.Table) -> bool:
 
 
 def _check_values(table: pd.DataFrame, path: Path) -> None:
-    allowed = {"label": tuple(LABELS), "split": SPLITS, "family": FAMILIES}
+    allowed = {
+        "label": tuple(LABELS),
+        "split": SPLITS,
+        "given_split": (*SPLITS, ""),
+        "family": FAMILIES,
+    }
     for column in allowed.keys() & set(table.columns):
         wrong = table.loc[~table[column].isin(allowed[column]), column]
         if len(wrong):

@@ -146,7 +146,7 @@ def _whitening_images(train: pd.DataFrame, root: Path, view: View, seed: int) ->
 
 
 def _draw_first_batch(training: Training, table: pd.DataFrame, path: Path) -> None:
-    request = next(training.plan.requests(0))
+    request = next(training.order.requests(0))
     rows = request.rows[:_PICTURE_IMAGES]
     batch = training.sets.train.__getitems__(Request(request.epoch, rows))
     shown = table[table["split"] == "train"].iloc[list(rows)]

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from tests.make_data import make_artifact_folder
 from tools.s3 import Identity, S3Server
+from tools.set_remote import set_remote
 
 ROOT = Path(__file__).parents[1]
 OUTPUTS = ("dvc.lock", "data/", "metrics/", "models/", "plots/")
@@ -27,6 +29,7 @@ TINY: Mapping[str, Any] = {
     "shortcuts.max_file_auroc": 1.0,
     "shortcuts.bootstrap_rounds": 50,
     "evaluate.bootstrap_rounds": 50,
+    "model.name": "beit3_nano",
     "model.image_size": 32,
     "train.epochs": 2,
     "train.warmup_epochs": 0,
@@ -158,3 +161,48 @@ def s3_server(tmp_path: Path, s3_owner: Identity) -> Iterator[S3Server]:
     """A running S3 server with the bucket `experiments`."""
     with S3Server(tmp_path / "s3", "experiments", [s3_owner]) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def s3_reader() -> Identity:
+    """Who may look at the bucket `experiments` and nothing else."""
+    return Identity(
+        "reader", "reader-key", "reader-secret", ("Read:experiments", "List:experiments")
+    )
+
+
+@pytest.fixture(scope="session")
+def shared_s3(
+    tmp_path_factory: pytest.TempPathFactory, s3_owner: Identity, s3_reader: Identity
+) -> Iterator[S3Server]:
+    """One running S3 server for every test that leaves it running; each uses a path of its own."""
+    folder = tmp_path_factory.mktemp("shared") / "s3"
+    with S3Server(folder, "experiments", [s3_owner, s3_reader]) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def built_tiny(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project of seconds, built and committed: copy it before changing it."""
+    from tests.tiny_remote import make_tiny  # it imports this module
+
+    folder = tmp_path_factory.mktemp("tiny")
+    return make_tiny(folder / "project", folder / "home")
+
+
+@pytest.fixture
+def tiny(built_tiny: Project, tmp_path: Path) -> Project:
+    """A copy of the project of seconds that a test may change."""
+    shutil.copytree(built_tiny.folder, tmp_path / "tiny", symlinks=True)
+    return Project(tmp_path / "tiny", dict(built_tiny.environment))
+
+
+@pytest.fixture
+def tiny_remote(tiny: Project, shared_s3: S3Server, s3_owner: Identity) -> Project:
+    """The project of seconds with a path of its own on the shared S3 server."""
+    tiny.environment.update(shared_s3.environment(s3_owner))
+    url = f"s3://experiments/{tiny.folder.parent.name}"
+    with Repo(str(tiny.folder)) as repo:
+        set_remote(repo, "storage", url, shared_s3.endpoint)
+    tiny.commit("Add a remote")
+    return tiny

@@ -1,32 +1,43 @@
-"""Which images are drawn, and that data/raw is whole or absent whatever happens."""
+"""The stage: what it asks of the sources, and data/raw, whole or absent whatever happens."""
 
+import json
 import os
+import random
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from src import download
 from src.command import InputError
-from src.download import build_source, draw, fetched, main
+from src.download import build_sources, fetched, main
 from src.raw import read_index, read_manifest
-from src.schema import FAKE, REAL
 from src.shards import ShardReader
-from src.sources import Provenance
-from tests.make_data import METHODS, make_artifact_folder
+from src.sources.several import Sources
+from tests.make_data import METHODS, make_artifact_folder, make_class_folder
+from tests.slow_source import is_kept, read_journal, start_download
 
 ROOT = Path(__file__).parents[1]
 REAL_IMAGES = Path(os.environ.get("REAL_IMAGES", ROOT.parent / "shared" / "data"))
 
-PARAMS = (
-    "download: {{source: folder, origin: '{origin}', images_per_method: {n}, "
-    "shard_images: {shard_images}, shard_megabytes: 256, seed: {seed}}}\n"
-)
+PARAMS: Mapping[str, Any] = {
+    "source": "folder",
+    "methods": None,
+    "categories": None,
+    "allow_licences": None,
+    "images_per_method": 8,
+    "balance_classes": False,
+    "max_missing": 0,
+    "shard_images": 4,
+    "shard_megabytes": 256,
+    "seed": 0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,93 +45,39 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_artifact_folder(tmp_path_factory.mktemp("data") / "images", 10, 32)
 
 
-def write_params(folder: Path, origin: Path, n: int, seed: int = 0, shard_images: int = 4) -> None:
-    text = PARAMS.format(origin=origin, n=n, seed=seed, shard_images=shard_images)
-    (folder / "params.yaml").write_text(text)
+def write_params(folder: Path, origin: Path | list[str], **changes: Any) -> None:
+    # JSON is YAML.
+    asked = {**PARAMS, "origin": origin if isinstance(origin, list) else str(origin), **changes}
+    (folder / "params.yaml").write_text(json.dumps({"download": asked}))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-# A method with both classes, as cycle_gan and pro_gan are, and one with few images.
-SIZES = {("cycle_gan", REAL): 30, ("cycle_gan", FAKE): 20, ("glide", FAKE): 40, ("coco", REAL): 5}
-CATALOGUE = pd.DataFrame(
-    [
-        {"image_id": f"{method}/{label}/{n}", "method": method, "label": label}
-        for (method, label), size in SIZES.items()
-        for n in range(size)
-    ]
-)
-seeds = st.integers(0, 2**64 - 1)
-few = settings(deadline=None, max_examples=25)
-
-
-@few
-@given(n=st.integers(1, 50), seed=seeds)
-def test_a_draw_has_as_many_of_each_method_and_class_as_asked_or_all(n: int, seed: int) -> None:
-    counts = draw(CATALOGUE, n, seed).groupby(["method", "label"]).size()
-    assert dict(counts) == {key: min(n, size) for key, size in SIZES.items()}
-
-
-@few
-@given(n=st.integers(1, 40), more=st.integers(0, 10), seed=seeds)
-def test_a_smaller_draw_is_the_beginning_of_a_larger_one(n: int, more: int, seed: int) -> None:
-    small, large = draw(CATALOGUE, n, seed), draw(CATALOGUE, n + more, seed)
-    for method, rows in small.groupby("method"):
-        same = large[large["method"] == method].head(len(rows))
-        assert list(rows["image_id"]) == list(same["image_id"])
-
-
-@few
-@given(shuffle=st.integers(0, 2**32 - 1), seed=seeds)
-def test_the_order_of_the_rows_does_not_matter(shuffle: int, seed: int) -> None:
-    shuffled = CATALOGUE.sample(frac=1, random_state=shuffle)
-    pd.testing.assert_frame_equal(draw(shuffled, 7, seed), draw(CATALOGUE, 7, seed))
-
-
-@few
-@given(seed=seeds)
-def test_a_draw_does_not_depend_on_other_methods(seed: int) -> None:
-    alone = CATALOGUE[CATALOGUE["method"] == "cycle_gan"]
-    among = draw(CATALOGUE, 7, seed)
-    expected = among[among["method"] == "cycle_gan"]["image_id"]
-    assert list(draw(alone, 7, seed)["image_id"]) == list(expected)
-
-
-def test_another_seed_draws_other_images() -> None:
-    first, second = (set(draw(CATALOGUE, 10, seed)["image_id"]) for seed in (0, 1))
-    assert 5 < len(first & second) < len(first) - 5
-
-
-@pytest.mark.parametrize(("label", "name"), [(REAL, "real"), (FAKE, "fake")])
-def test_an_empty_class_is_refused(label: int, name: str) -> None:
-    with pytest.raises(InputError, match=f"no {name} images; both classes are needed"):
-        draw(CATALOGUE[CATALOGUE["label"] != label], 5, 0)
-
-
-def test_an_image_that_is_listed_twice_is_refused() -> None:
-    with pytest.raises(InputError, match="lists 'coco/0/4' twice"):
-        draw(pd.concat([CATALOGUE, CATALOGUE.tail(1)]), 5, 0)
-
-
 def test_an_unknown_source_lists_the_known_ones() -> None:
-    with pytest.raises(InputError, match=r"download\.source = 'artefact' is unknown; .*'folder'"):
-        build_source("artefact", "")
+    with pytest.raises(InputError, match=r"download\.source: 'artefact' is unknown; .*'folder'"):
+        build_sources("artefact", "")
 
 
-def test_a_source_that_yields_another_image_is_a_bug() -> None:
-    class Wrong:
-        provenance = Provenance("", "", {})
+def test_each_source_needs_an_origin() -> None:
+    with pytest.raises(InputError, match=r"download\.origin has 1 elements for 2 of .*source"):
+        build_sources(["folder", "folder"], "images")
 
-        def catalogue(self) -> pd.DataFrame:
-            return CATALOGUE
 
-        def fetch(self, images: pd.DataFrame) -> Iterator[tuple[str, bytes]]:
-            return ((image_id, b"") for image_id in reversed(list(images["image_id"])))
-
+def test_a_source_that_yields_another_image_is_a_bug(images: Path) -> None:
+    sources = Sources(build_sources("folder", str(images)))
+    drawn = sources.catalogue().head(2)
     with pytest.raises(AssertionError, match="the source yields"):
-        list(fetched(Wrong(), CATALOGUE))
+        list(fetched(_Reversed(sources), drawn))
+
+
+class _Reversed(Sources):
+    def __init__(self, sources: Sources) -> None:
+        self._wrapped = sources
+
+    def fetch(self, images: pd.DataFrame) -> Iterator[tuple[str, bytes]]:
+        return self._wrapped.fetch(images[::-1])
 
 
 def test_the_stage_writes_what_was_drawn(
@@ -130,7 +87,7 @@ def test_the_stage_writes_what_was_drawn(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_params(tmp_path, images, n=12)
+    write_params(tmp_path, images, images_per_method=12)
     main(["data/raw"])
     index = read_index(tmp_path / "data/raw")
     assert dict(index.groupby("method").size()) == dict.fromkeys(METHODS, 10)
@@ -150,11 +107,61 @@ def test_a_larger_draw_rewrites_only_the_last_shard_of_a_method(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for n in (6, 9):
-        write_params(tmp_path, images, n)
+        write_params(tmp_path, images, images_per_method=n)
         main([f"raw{n}"])
     small, large = contents(tmp_path / "raw6"), contents(tmp_path / "raw9")
     changed = {name for name in small if name.endswith(".tar") and small[name] != large[name]}
-    assert changed == {f"{method}-00001.tar" for method in METHODS}
+    assert {name.split("-")[-1] for name in changed} == {"00001.tar"}
+    assert len(changed) == len(METHODS)
+
+
+def test_several_sources_make_one_index(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tree = make_class_folder(tmp_path / "tree", 5, 16)
+    write_params(tmp_path, [str(images), str(tree)], source=["folder", "folder"])
+    main(["raw"])
+    found = read_index(tmp_path / "raw").groupby("method").size()
+    assert dict(found) == {**dict.fromkeys(METHODS, 8), "real": 5, "fake": 5}
+    origins = {m: found.origin for m, found in read_manifest(tmp_path / "raw").methods.items()}
+    assert origins == {**dict.fromkeys(METHODS, "images"), "real": "tree", "fake": "tree"}
+
+
+def test_images_that_are_gone_stop_the_stage_beyond_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = make_artifact_folder(tmp_path / "images", 4, 16)
+    for name in ("glide/images/img000001.jpg", "ffhq/images/img000002.jpg"):
+        (folder / name).unlink()
+    write_params(tmp_path, folder, max_missing=1)
+    with pytest.raises(
+        InputError, match=r"2 of 16 images cannot be had, and .*max_missing = 1; .*"
+    ):
+        main(["raw"])
+    assert not (tmp_path / "raw").exists()
+    write_params(tmp_path, folder, max_missing=2)
+    main(["raw"])
+    gone = ["ffhq/images/img000002.jpg", "glide/images/img000001.jpg"]
+    assert sorted(read_manifest(tmp_path / "raw").missing) == gone
+    assert all(f"{name}: not below" in caplog.text for name in gone)
+    assert len(read_index(tmp_path / "raw")) == 14
+
+
+def test_the_plan_is_printed_and_nothing_is_written(
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_params(tmp_path, images, methods=["ffhq", "gan"])
+    main(["--plan"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:4]] == ["method", "ffhq", "stylegan2", "all"]
+    assert lines[-1].startswith("8 real and 8 fake images; to be fetched: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
 
 
 def run_stage(folder: Path, before: str = "") -> "subprocess.CompletedProcess[str]":
@@ -187,7 +194,7 @@ def count(*args):
 @pytest.fixture(scope="module")
 def undisturbed(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("undisturbed")
-    write_params(folder, images, n=8)
+    write_params(folder, images)
     assert run_stage(folder).returncode == 0
     return contents(folder / "data/raw")
 
@@ -204,7 +211,7 @@ def test_a_run_after_one_that_was_killed_gives_the_same_bytes(
     name: str,
     call: int,
 ) -> None:
-    write_params(tmp_path, images, n=8)
+    write_params(tmp_path, images)
     killed = run_stage(tmp_path, KILL.format(module=module, name=name, call=call))
     assert killed.returncode == -9
     assert not (tmp_path / "data/raw").exists()
@@ -213,8 +220,46 @@ def test_a_run_after_one_that_was_killed_gives_the_same_bytes(
     assert contents(tmp_path / "data/raw") == undisturbed
 
 
+def run_to_the_end(folder: Path, cache: str) -> None:
+    process = start_download(folder, cache)
+    process.join()
+    assert process.exitcode == 0
+
+
+def test_killed_ten_times_it_ends_as_if_never_and_fetches_nothing_twice(
+    images: Path, tmp_path: Path
+) -> None:
+    write_params(tmp_path, images, source="slow", images_per_method=10)
+    rng = random.Random(0)
+    ready: list[tuple[set[str], int]] = []  # what is kept after each kill, and fetched until then
+    for _ in range(10):
+        begun = len(read_journal(tmp_path))
+        process = start_download(tmp_path, "cache")
+        while len(read_journal(tmp_path)) == begun and process.is_alive():
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.02))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        assert not (tmp_path / "data/raw").exists()
+        journal = read_journal(tmp_path)
+        kept = {image_id for image_id in journal if is_kept(image_id, tmp_path / "cache")}
+        ready.append((kept, len(journal)))
+    run_to_the_end(tmp_path, "cache")
+    interrupted = contents(tmp_path / "data/raw")
+
+    journal = read_journal(tmp_path)
+    assert len(set(journal)) == 40
+    assert 0 < len(ready[-1][0]) < 40, "the kills were too early or too late"
+    for kept, fetched_before in ready:
+        assert not kept & set(journal[fetched_before:])
+
+    run_to_the_end(tmp_path, "another cache")
+    assert contents(tmp_path / "data/raw") == interrupted
+
+
 def test_a_full_disk_is_one_clear_error_and_leaves_nothing(images: Path, tmp_path: Path) -> None:
-    write_params(tmp_path, images, n=8)
+    write_params(tmp_path, images)
     # The kernel refuses to let any file grow beyond this: a full disk that needs no privileges.
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))"
     done = run_stage(tmp_path, limit)
@@ -226,17 +271,17 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(images: Path, tmp_pat
 
 
 def test_a_full_disk_does_not_touch_what_was_there(images: Path, tmp_path: Path) -> None:
-    write_params(tmp_path, images, n=2)
+    write_params(tmp_path, images, images_per_method=2)
     assert run_stage(tmp_path).returncode == 0
     before = contents(tmp_path / "data/raw")
-    write_params(tmp_path, images, n=8)
+    write_params(tmp_path, images)
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))"
     assert run_stage(tmp_path, limit).returncode == 1
     assert contents(tmp_path / "data/raw") == before
 
 
 def test_bad_parameters_are_one_line(images: Path, tmp_path: Path) -> None:
-    write_params(tmp_path, images, n=0)
+    write_params(tmp_path, images, images_per_method=0)
     done = run_stage(tmp_path)
     assert done.returncode == 1
     assert "download.images_per_method = 0: Input should be greater than 0" in done.stderr
@@ -249,7 +294,7 @@ def test_bad_parameters_are_one_line(images: Path, tmp_path: Path) -> None:
 )
 def test_real_artifact_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    write_params(tmp_path, REAL_IMAGES / "artifact-mini", n=100, shard_images=60)
+    write_params(tmp_path, REAL_IMAGES / "artifact-mini", images_per_method=100)
     download.main(["raw"])
     counts = read_index(tmp_path / "raw").groupby(["method", "family"]).size()
     assert dict(counts) == {

@@ -116,8 +116,19 @@ def test_a_missing_image_is_named(tmp_path: Path) -> None:
     add_method(tmp_path, "glide", ["a.jpg,a.jpg,6,x", "b.jpg,b.jpg,6,x"])
     (tmp_path / "glide" / "b.jpg").unlink()
     source = build(str(tmp_path))
-    with pytest.raises(InputError, match=r"1 of 2 images are missing, first: .*glide.b\.jpg"):
-        list(source.fetch(source.catalogue()))
+    missing = source.prepare(source.catalogue())
+    assert list(missing) == ["glide/b.jpg"]
+    assert "image_path is relative to the folder of metadata.csv" in missing["glide/b.jpg"]
+
+
+def test_the_plan_is_to_read_every_file_that_is_there(tmp_path: Path) -> None:
+    add_method(tmp_path, "glide", ["a.jpg,a.jpg,6,x", "b.jpg,bb.jpg,6,x"])
+    (tmp_path / "glide" / "bb.jpg").unlink()
+    source = build(str(tmp_path))
+    plan = source.plan(source.catalogue())
+    assert plan.bytes.tolist() == [len("glide/a.jpg"), 0]
+    assert (plan.transfer, plan.requests) == (len("glide/a.jpg"), 2)
+    assert not plan.kept.any()
 
 
 def test_a_folder_without_metadata_is_pointed_out(

@@ -79,7 +79,7 @@ def test_accumulation_is_arithmetic_only(table: Any, root: Path) -> None:
     # Without drop path: every micro-batch drops others.
     runs = [build(table, root, drop_path=0.0, accumulation=parts) for parts in (1, 4)]
     for training in runs:
-        batches = map(training.sets.train.__getitems__, training.plan.requests(0))
+        batches = map(training.sets.train.__getitems__, training.order.requests(0))
         for _ in range(3):
             training._update(list(islice(batches, training.params.accumulation)))
     one, four = (dict(training.detector.named_parameters()) for training in runs)

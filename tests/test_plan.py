@@ -1,44 +1,64 @@
+"""The plan as text: what there is to fetch, and what is not known about it."""
+
 import numpy as np
+import pandas as pd
 import pytest
 
-from src.command import InputError
-from src.plan import Plan
-from src.ranks import image_keys
+from src.plan import plan_text
+from src.schema import FAKE, REAL
+from src.sources import Plan
 
-KEYS = image_keys(f"method/{i}.jpg" for i in range(30))
-
-
-def plan(rank: int = 0, processes: int = 1, accumulation: int = 1, seed: int = 0) -> Plan:
-    return Plan(KEYS, seed, 2, 8, accumulation, rank, processes)
-
-
-def test_every_image_is_seen_at_most_once_an_epoch_and_all_processes_share_a_batch() -> None:
-    shares = [list(plan(rank, 2, 2).requests(0)) for rank in range(2)]
-    assert len(shares[0]) == 2 * 3 * 2  # epochs, updates, micro-batches
-    for epoch in range(2):
-        rows = [row for share in shares for r in share if r.epoch == epoch for row in r.rows]
-        assert len(rows) == len(set(rows)) == 24
-    alone = list(plan().requests(0))
-    update = {row for share in shares for request in share[:2] for row in request.rows}
-    assert update == set(alone[0].rows)
+IMAGES = pd.DataFrame(
+    [
+        ("coco/1", "coco", "real", REAL),
+        ("coco/2", "coco", "real", REAL),
+        ("gan/1", "gan", "gan", FAKE),
+    ],
+    columns=["image_id", "method", "family", "label"],
+)
+LISTED = pd.concat([IMAGES, IMAGES])
+LICENCES = {"coco": "CC-BY-4.0", "gan": "MIT"}
 
 
-def test_a_plan_continues_where_it_stopped() -> None:
-    whole = list(plan(accumulation=2).requests(0))
-    for update in range(7):
-        assert list(plan(accumulation=2).requests(update)) == whole[2 * update :]
+def plan(kept: list[bool], sizes: list[int], transfer: int, seconds: float = 0.0) -> Plan:
+    size = np.array(sizes, dtype=np.int64)
+    return Plan(np.array(kept), size, transfer, int((~np.array(kept)).sum()), seconds)
 
 
-def test_the_order_changes_with_epoch_and_seed_but_not_with_the_order_of_the_rows() -> None:
-    first, *_, last = plan().requests(0)
-    assert set(first.rows) != set(last.rows)
-    assert first.rows != next(plan(seed=1).requests(0)).rows
-    backwards = next(Plan(KEYS[::-1].copy(), 0, 2, 8, 1).requests(0)).rows
-    np.testing.assert_array_equal(29 - np.array(backwards), first.rows)
+def test_the_table_has_a_row_for_each_method_and_class_and_the_sum() -> None:
+    text = plan_text(
+        LISTED, IMAGES, plan([True, False, False], [0, 2_000_000, 500_000], 4_000_000), LICENCES
+    )
+    assert [line.split() for line in text.splitlines()[1:4]] == [
+        ["coco", "real", "real", "CC-BY-4.0", "4", "2", "1", "1", "2.0"],
+        ["gan", "fake", "gan", "MIT", "2", "1", "0", "1", "0.5"],
+        ["all", "6", "3", "1", "2", "2.5"],
+    ]
 
 
-def test_a_batch_that_cannot_be_dealt_or_filled_is_refused() -> None:
-    with pytest.raises(InputError, match="choose a multiple of 3"):
-        plan(processes=3)
-    with pytest.raises(InputError, match="30 training images are fewer"):
-        Plan(KEYS, 0, 1, 32, 1)
+@pytest.mark.parametrize(
+    ("planned", "expected"),
+    [
+        (plan([True] * 3, [0] * 3, 0), "2 real and 1 fake images; nothing is to be fetched."),
+        (
+            plan([False] * 3, [10**7] * 3, 30_000_000, seconds=6),
+            "30.0 MB in 3 requests, about 0:00:06 (h:mm:ss) at 5.0 MB/s, seen so far.",
+        ),
+        (
+            plan([False] * 3, [10**10] * 3, 3 * 10**10),
+            "30,000.0 MB in 3 requests, about 0:50:00 (h:mm:ss) at 10.0 MB/s, assumed, nothing has "
+            "been measured.",
+        ),
+        (
+            plan([True, False, False], [0] * 3, 0),
+            "an unknown size in 2 requests, which takes an unknown time.",
+        ),
+    ],
+)
+def test_the_summary_says_how_much_and_how_long(planned: Plan, expected: str) -> None:
+    assert plan_text(LISTED, IMAGES, planned, LICENCES).splitlines()[-1].endswith(expected)
+
+
+def test_an_unknown_size_is_no_zero() -> None:
+    text = plan_text(LISTED, IMAGES, plan([True, True, False], [0] * 3, 0), LICENCES)
+    assert [line.split()[-1] for line in text.splitlines()[1:3]] == ["0.0", "?"]

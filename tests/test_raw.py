@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from src.command import InputError
 from src.ranks import image_key
-from src.raw import MANIFEST, ShardLimits, read_index, read_manifest, write_raw
+from src.raw import MANIFEST, ShardLimits, read_index, read_manifest, round_place, write_raw
 from src.schema import FAKE, INDEX, REAL
 from src.shards import ShardReader, index_shard, stored_size
 
@@ -24,7 +24,7 @@ def make_images(counts: dict[str, int]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["image_id", "method", "category", "label"])
     label = table["method"].map({"coco": REAL, "glide": FAKE})
     family = table["method"].map({"coco": "real", "glide": "diffusion"})
-    return table.assign(label=label, family=family, group=table["image_id"])
+    return table.assign(label=label, family=family, group=table["image_id"], given_split="")
 
 
 def content_of(image_id: str) -> bytes:
@@ -55,11 +55,14 @@ def test_the_index_leads_to_every_image(raw: Path) -> None:
         assert digest == hashlib.sha256(data).hexdigest()
 
 
-def test_members_are_named_by_key_and_shards_by_method(raw: Path) -> None:
-    names = [f"coco-{n:05d}" for n in range(3)] + [f"glide-{n:05d}" for n in range(2)]
+def test_members_are_named_by_key_and_shards_by_method_and_class(raw: Path) -> None:
+    names = [f"coco-real-{n:05d}" for n in range(3)] + [f"glide-fake-{n:05d}" for n in range(2)]
     expected = [f"{name}{suffix}" for name in names for suffix in (".csv", ".tar")]
     assert sorted(path.name for path in raw.iterdir()) == [*expected, MANIFEST]
-    assert index_shard(raw / "coco-00000.tar")[0].name == f"{image_key('coco/a/000.JPG'):016x}.jpg"
+    assert (
+        index_shard(raw / "coco-real-00000.tar")[0].name
+        == f"{image_key('coco/a/000.JPG'):016x}.jpg"
+    )
 
 
 def test_the_manifest_says_what_came_from_where(raw: Path) -> None:
@@ -91,6 +94,55 @@ def test_more_images_change_at_most_the_last_shard(
             assert stored <= limits.bytes or shard.images == 1
 
 
+@pytest.mark.parametrize(
+    ("place", "begin"),
+    [
+        (0, 0),
+        (99, 0),
+        (100, 100),
+        (250, 200),
+        (999, 900),
+        (1000, 1000),
+        (1999, 1000),
+        (25000, 20000),
+    ],
+)
+def test_a_round_place(place: int, begin: int) -> None:
+    assert round_place(place) == begin
+
+
+@pytest.mark.parametrize("n", [100, 300, 1000])
+def test_more_than_a_round_number_of_images_changes_no_shard(tmp_path: Path, n: int) -> None:
+    limits = ShardLimits(400, 10**9)
+    make_raw(tmp_path / "few", {"glide": n}, limits)
+    make_raw(tmp_path / "many", {"glide": n + 150}, limits)
+    many = {path.name: path.read_bytes() for path in (tmp_path / "many").iterdir()}
+    for path in (tmp_path / "few").iterdir():
+        assert path.name == MANIFEST or path.read_bytes() == many[path.name]
+
+
+def test_images_that_are_missing_are_listed_and_move_no_shard(tmp_path: Path) -> None:
+    images, limits = make_images({"coco": 3, "glide": 150}), ShardLimits(400, 10**9)
+    gone = list(images["image_id"].iloc[[10, 20]])
+    contents = map(content_of, images["image_id"][~images["image_id"].isin(gone)])
+    write_raw(tmp_path / "raw", images, contents, PROVENANCE, limits, set(gone))
+    manifest = read_manifest(tmp_path / "raw")
+    assert list(manifest.missing) == gone
+    assert manifest.methods["glide"].fake == 148
+    assert [shard.images for shard in manifest.methods["glide"].shards.values()] == [98, 50]
+    assert not set(gone) & set(read_index(tmp_path / "raw")["image_id"])
+
+
+def test_real_and_fake_images_of_a_method_have_shards_of_their_own(tmp_path: Path) -> None:
+    images = make_images({"glide": 5}).assign(label=[REAL, REAL, FAKE, FAKE, FAKE])
+    contents = map(content_of, images["image_id"])
+    write_raw(tmp_path / "raw", images, contents, PROVENANCE, ShardLimits(9, 10**9))
+    glide = read_manifest(tmp_path / "raw").methods["glide"]
+    assert (glide.real, glide.fake) == (2, 3)
+    assert list(glide.shards) == ["glide-fake-00000.tar", "glide-real-00000.tar"]
+    assert list(read_index(tmp_path / "raw")["label"]) == [FAKE, FAKE, FAKE, REAL, REAL]
+
+
 def test_equal_images_make_equal_bytes(raw: Path, tmp_path: Path) -> None:
     make_raw(tmp_path / "again", {"coco": 5, "glide": 3}, ShardLimits(2, 10**6))
     for path in raw.iterdir():
@@ -98,12 +150,12 @@ def test_equal_images_make_equal_bytes(raw: Path, tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_named(raw: Path) -> None:
-    (raw / "coco-00001.tar").unlink()
-    with pytest.raises(InputError, match=r"coco-00001\.tar: missing.*run the download stage"):
+    (raw / "coco-real-00001.tar").unlink()
+    with pytest.raises(InputError, match=r"coco-real-00001\.tar: missing.*run the download stage"):
         read_index(raw)
 
 
-@pytest.mark.parametrize("name", ["coco-00001.tar", "glide-00000.csv"])
+@pytest.mark.parametrize("name", ["coco-real-00001.tar", "glide-fake-00000.csv"])
 def test_a_truncated_file_is_named(raw: Path, name: str) -> None:
     (raw / name).write_bytes((raw / name).read_bytes()[:-1])
     with pytest.raises(InputError, match=rf"{name}: truncated or changed"):
@@ -111,26 +163,28 @@ def test_a_truncated_file_is_named(raw: Path, name: str) -> None:
 
 
 def test_a_changed_byte_of_an_image_is_noticed(raw: Path) -> None:
-    path = raw / "coco-00001.tar"
+    path = raw / "coco-real-00001.tar"
     data = bytearray(path.read_bytes())
     data[600] ^= 1
     path.write_bytes(data)
-    with pytest.raises(InputError, match=r"coco-00001\.tar: truncated or changed"):
+    with pytest.raises(InputError, match=r"coco-real-00001\.tar: truncated or changed"):
         read_index(raw)
 
 
 def test_a_column_that_is_missing_is_named(raw: Path) -> None:
-    path = raw / "coco-00000.csv"
+    path = raw / "coco-real-00000.csv"
     path.write_text(path.read_text().replace("sha256", "checksum", 1))
     manifest = json.loads((raw / MANIFEST).read_text())
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    manifest["methods"]["coco"]["shards"]["coco-00000.tar"]["index_sha256"] = digest
+    manifest["methods"]["coco"]["shards"]["coco-real-00000.tar"]["index_sha256"] = digest
     (raw / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(InputError, match=r"coco-00000\.csv: .*sha256"):
+    with pytest.raises(InputError, match=r"coco-real-00000\.csv: .*sha256"):
         read_index(raw)
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"methods": {"a": {}}}', '{"methods": {}, "b": 1}'])
+@pytest.mark.parametrize(
+    "text", ["", "{}", '{"methods": {"a": {}}}', '{"methods": {}, "missing": [], "b": 1}']
+)
 def test_a_manifest_that_is_not_ours_is_refused(raw: Path, text: str) -> None:
     (raw / MANIFEST).write_text(text)
     with pytest.raises(InputError, match=r"manifest\.json: not a manifest"):

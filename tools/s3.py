@@ -1,4 +1,4 @@
-"""A real S3 server on this machine (SeaweedFS), for trying the remote and for the tests."""
+"""A real S3 server on this machine (SeaweedFS), for the tests; `tools.serve` is its command."""
 
 import json
 import logging
@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 # SeaweedFS listens for gRPC 10,000 above each HTTP port.
 GRPC_OFFSET = 10_000
+SERVICES = ("s3", "master", "filer", "volume")
 START_SECONDS = 60
 
 
@@ -35,15 +36,26 @@ class Identity:
 
 
 class S3Server:
-    """A SeaweedFS process that serves `folder` with one `bucket` on a free port of 127.0.0.1."""
+    """A SeaweedFS process that serves `folder` with one `bucket` on ports of 127.0.0.1."""
 
-    def __init__(self, folder: Path, bucket: str, identities: Sequence[Identity]) -> None:
-        """Prepare; nothing runs before `start`."""
+    def __init__(
+        self,
+        folder: Path,
+        bucket: str,
+        identities: Sequence[Identity],
+        ports: Mapping[str, int] | None = None,
+    ) -> None:
+        """Prepare; nothing runs before `start`. Without `ports` (see `free_ports`), free ones."""
         self.folder = folder
         self.bucket = bucket
         self.identities = tuple(identities)
-        self._ports = dict(zip(("s3", "master", "filer", "volume"), _free_ports(4), strict=True))
+        self._ports = dict(ports or free_ports())
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Return whether the process that `start` began is still there."""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def endpoint(self) -> str:
@@ -161,12 +173,12 @@ def _weed() -> str:
     return found
 
 
-def _free_ports(count: int) -> list[int]:
-    """Return ports that are free now, and whose gRPC twins are free as well."""
+def free_ports() -> dict[str, int]:
+    """Return a port for each service, free now, and whose gRPC twin is free as well."""
     ports: list[int] = []
     sockets = []
     try:
-        while len(ports) < count:
+        while len(ports) < len(SERVICES):
             first = _bind(0)
             port = int(first.getsockname()[1])
             sockets.append(first)
@@ -178,7 +190,7 @@ def _free_ports(count: int) -> list[int]:
     finally:
         for each in sockets:
             each.close()
-    return ports
+    return dict(zip(SERVICES, ports, strict=True))
 
 
 def _bind(port: int) -> socket.socket:

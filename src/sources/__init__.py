@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -14,6 +16,17 @@ class Provenance:
     origin: str  # what a reader needs to find them again; never a path of this machine
     version: str
     licences: Mapping[str, str]  # of each method; SPDX identifier, or the owner's words
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What fetching some images would take."""
+
+    kept: NDArray[np.bool_]  # of each image: it is in the cache already
+    bytes: NDArray[np.int64]  # of each image that is not; 0: unknown
+    transfer: int  # bytes for all of them together, with what is read for nothing; 0: unknown
+    requests: int
+    seconds: float  # at the speed seen so far; 0: unknown
 
 
 class Source(Protocol):
@@ -27,20 +40,31 @@ class Source(Protocol):
         """Return one row per image that can be fetched.
 
         Columns: `image_id` (`method/path`, unique), `method`, `family`, `category`, `label`,
-        `group`, and whatever `fetch` needs.
+        `group`, whatever the other methods need, and, in a data set that is separated into train,
+        val and test, `given_split`.
 
         Raises:
             InputError: the data set is not there or not laid out as expected.
         """
 
-    def fetch(self, images: pd.DataFrame) -> Iterator[tuple[str, bytes]]:
-        """Yield `(image_id, encoded image)` for each of these rows of the catalogue, in order.
+    def plan(self, images: pd.DataFrame) -> Plan:
+        """Return what fetching these rows of the catalogue would take; nothing is fetched."""
+
+    def prepare(self, images: pd.DataFrame) -> Mapping[str, str]:
+        """Fetch these rows of the catalogue; return why some cannot be had, by `image_id`.
 
         Whatever costs more than a read from a local disk is kept in a `cache.Cache`, so that a
         larger draw, or a run after one that was killed, fetches only what is new.
 
         Raises:
-            InputError: an image cannot be fetched.
+            InputError: the origin does not answer, or refuses.
+        """
+
+    def fetch(self, images: pd.DataFrame) -> Iterator[tuple[str, bytes]]:
+        """Yield `(image_id, encoded image)` for each of these rows, which are prepared, in order.
+
+        Raises:
+            InputError: an image cannot be had any more.
         """
 
 

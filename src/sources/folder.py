@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from src.command import InputError
 from src.schema import FAKE, LABELS, REAL, read_table
-from src.sources import Provenance
+from src.sources import Plan, Provenance
 from src.sources.methods import UNKNOWN_LICENCE, family_of, licence_of
 
 logger = logging.getLogger(__name__)
@@ -36,23 +37,33 @@ class Folder:
         """Return one row per image; `path` is where it lies below the root."""
         return self.images
 
-    def fetch(self, images: pd.DataFrame) -> Iterator[tuple[str, bytes]]:
-        """Yield `(image_id, encoded image)` for each of these rows, in their order.
+    def plan(self, images: pd.DataFrame) -> Plan:
+        """Return how much is read; nothing of it needs fetching."""
+        sizes = [_size(self.root / path) for path in images["path"]]
+        kept = np.zeros(len(sizes), dtype=bool)
+        return Plan(kept, np.array(sizes, dtype=np.int64), sum(sizes), len(sizes), seconds=0)
 
-        Raises:
-            InputError: a file is missing.
-        """
+    def prepare(self, images: pd.DataFrame) -> dict[str, str]:
+        """Return which of these files are not there."""
+        named = zip(images["image_id"], images["path"], strict=True)
+        reason = f"not below {self.root}; image_path is relative to the folder of metadata.csv"
+        return {image_id: reason for image_id, path in named if not (self.root / path).is_file()}
+
+    def fetch(self, images: pd.DataFrame) -> Iterator[tuple[str, bytes]]:
+        """Yield `(image_id, encoded image)` for each of these rows, in their order."""
         files = [self.root / path for path in images["path"]]
-        if missing := [file for file in files if not file.is_file()]:
-            raise InputError(
-                f"{len(missing)} of {len(files)} images are missing, first: {missing[0]}; "
-                "image_path is relative to the folder of metadata.csv"
-            )
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(files), _READ_AHEAD):
                 part = slice(start, start + _READ_AHEAD)
                 contents = pool.map(Path.read_bytes, files[part])
                 yield from zip(images["image_id"].iloc[part], contents, strict=True)
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def build(origin: str) -> Folder:
@@ -110,7 +121,9 @@ def read_artifact_method(metadata_csv: Path) -> pd.DataFrame:
             "category": rows["category"],
             "label": labels,
         }
-    ).drop_duplicates()
+    )
+    if not table["image_id"].is_unique:
+        table = table.drop_duplicates()
     if (repeated := table["image_id"].duplicated()).any():
         wrong = table.loc[repeated, "image_id"].iloc[0]
         raise InputError(f"{metadata_csv}: {wrong!r} is listed twice, with different labels")
@@ -146,6 +159,9 @@ def _images_below(folder: Path) -> Iterator[Path]:
 
 
 def _completed(table: pd.DataFrame) -> pd.DataFrame:
-    families = map(family_of, table["method"], table["label"])
+    # Once for each method and class: there may be millions of rows.
+    kinds = table.groupby(["method", "label"], sort=False)
+    families = [family_of(str(method), label) for method, label in kinds.size().index]
+    family = np.array(families, dtype=object)[kinds.ngroup()]
     # Nothing says which of these images show the same thing: each is its own group.
-    return table.assign(family=list(families), group=table["image_id"])
+    return table.assign(family=pd.Series(family, table.index, "str"), group=table["image_id"])

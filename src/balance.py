@@ -1,0 +1,69 @@
+"""How many images to draw from where: equal classes, equal methods, equal mixes of categories.
+
+Every draw is the beginning of a sequence that does not depend on its length, so that a larger
+draw takes at least as many from everywhere as a smaller one.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from heapq import heappop, heapreplace
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.int64]
+Cell = tuple[str, str]  # method, category
+
+
+def apportion(weights: Sequence[float], total: int) -> IntArray:
+    """Return `total` units shared out in proportion to `weights`, shape (len(weights),).
+
+    Source: Webster (Sainte-Lague); of the common rules the fairest that takes nothing away when
+    the total grows.
+    """
+    return np.bincount(webster_sequence(weights, total), minlength=len(weights))
+
+
+def webster_sequence(weights: Sequence[float], total: int) -> IntArray:
+    """Return which of `weights` receives the first, second, ... of `total` units, shape (total,).
+
+    Weights are not negative, and one at least is positive.
+    """
+    shares = np.asarray(weights, dtype=np.float64) / np.sum(weights)
+    # Enough for each: all quotas rounded down by half a unit would leave half a unit a weight.
+    most = np.ceil(shares * (total + len(shares) / 2) + 0.5).astype(np.int64)
+    lengths = np.where(shares > 0, most, 0)
+    owners = np.repeat(np.arange(len(shares)), lengths)
+    units = np.arange(len(owners)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    order = np.lexsort((owners, (units + 0.5) / shares[owners]))
+    return owners[order[:total]]
+
+
+def fill(categories: Iterable[str], available: Mapping[Cell, int]) -> dict[Cell, int]:
+    """Return how many images to draw from each cell, that is, method and category.
+
+    One image is drawn for each element of `categories`, from the method with the fewest so far of
+    those that have images of that category left: methods come out as equal as the data allow.
+    `available` must hold enough images of every category.
+    """
+    cells = sorted(cell for cell, count in available.items() if count)
+    methods = {method: number for number, method in enumerate(sorted({m for m, _ in cells}))}
+    # Heaps of (images drawn when last looked at, method, cell): drawing for one category makes
+    # the entries of the method in the others stale, and they are renewed when they come up.
+    heaps: dict[str, list[tuple[int, int, int]]] = {}
+    for number, (method, category) in enumerate(cells):
+        heaps.setdefault(category, []).append((0, methods[method], number))
+    totals = [0] * len(methods)
+    left = [available[cell] for cell in cells]
+    for category in categories:
+        heap = heaps[category]
+        seen, method_number, number = heap[0]
+        while seen != totals[method_number]:
+            heapreplace(heap, (totals[method_number], method_number, number))
+            seen, method_number, number = heap[0]
+        totals[method_number] += 1
+        left[number] -= 1
+        if left[number]:
+            heapreplace(heap, (seen + 1, method_number, number))
+        else:
+            heappop(heap)
+    return {cell: available[cell] - rest for cell, rest in zip(cells, left, strict=True)}

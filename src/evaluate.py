@@ -1,0 +1,115 @@
+"""data/predictions.csv -> metrics/evaluate.json, tables and pictures in plots/."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from src.command import InputError, run
+from src.decode import decode
+from src.figures import overview
+from src.files import replacing, write_json
+from src.gallery import contact_sheet
+from src.judgement import (
+    HEADLINES,
+    EvaluateParams,
+    Judgement,
+    check_predictions,
+    choose_threshold,
+    judge,
+)
+from src.params import load_params
+from src.plots import evaluation_tables, worst_errors
+from src.schema import PREDICTIONS, SPLIT_TABLE, read_table
+from src.shards import ShardReader
+
+GALLERY_COLUMNS = 6
+GALLERY_TILE = 200  # pixels; ArtiFact's images are 200 x 200
+
+
+def evaluate(
+    predictions: pd.DataFrame, params: EvaluateParams
+) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
+    """Return the metrics document and the tables of plots/evaluate by name.
+
+    The threshold is chosen on the rows of split `val`, every figure comes from those of `test`.
+
+    Raises:
+        InputError: a split lacks a class, or a score is not in [0, 1].
+    """
+    check_predictions(predictions)
+    validation, test = (predictions[predictions["split"] == split] for split in ("val", "test"))
+    threshold = choose_threshold(validation)
+    judgement = judge(test, threshold, params)
+    tables = evaluation_tables(test, judgement, params.calibration_bins, params.confidence)
+    tables["errors"] = worst_errors(test, threshold, params.worst_images)
+    return metrics_document(judgement, threshold), tables
+
+
+def metrics_document(judgement: Judgement, threshold: float) -> dict[str, Any]:
+    """Return what `dvc metrics` and `dvc exp show` show: short names, headlines with intervals."""
+    test = {name: value for name, (value, _, _) in judgement.figures.items()}
+    for name in HEADLINES:
+        _, test[f"{name}_low"], test[f"{name}_high"] = judgement.figures[name]
+    methods = judgement.methods.set_index("method")["correct"]
+    is_fake = (judgement.methods["label"] == "fake").to_numpy()
+    return {
+        "threshold": threshold,
+        "test": test,
+        "confusion": {name: int(count) for name, count in judgement.confusion._asdict().items()},
+        "recall": methods[is_fake].to_dict(),
+        "specificity": methods[~is_fake].to_dict(),
+    }
+
+
+def write_gallery(errors: pd.DataFrame, places: pd.DataFrame, raw: Path, directory: Path) -> None:
+    """Write one sheet of images per kind of error, worst first, to `directory`."""
+    rows = errors.merge(places, on="image_id", how="left", validate="one_to_one")
+    lost = rows.loc[rows["shard"].isna(), "image_id"]
+    if len(lost):
+        raise InputError(f"{lost.iloc[0]} is in the predictions but not in the splits")
+    reader = ShardReader(raw)
+    directory.mkdir()
+    for kind in ("false positive", "false negative"):
+        part = rows[rows["error"] == kind]
+        images = [
+            decode(reader.read(row["shard"], int(row["offset"]), int(row["length"])))
+            for row in part.to_dict("records")
+        ]
+        captions = [f"{row.method}\n{row.score:.4f}" for row in part.itertuples()]
+        title = f"{kind}s, the worst first" if images else f"no {kind}s"
+        sheet = contact_sheet(title, images, captions, GALLERY_COLUMNS, GALLERY_TILE)
+        sheet.save(directory / f"{kind.replace(' ', '_')}s.png")
+
+
+def write_plots(tables: Mapping[str, pd.DataFrame], directory: Path) -> None:
+    """Write every table as CSV, and what they show as overview.png, to `directory`."""
+    directory.mkdir()
+    for name, table in tables.items():
+        table.to_csv(
+            directory / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n"
+        )
+    # Without its software tag, which names a version, equal plots are equal files.
+    overview(tables).savefig(directory / "overview.png", metadata={"Software": None})
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read, judge, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("predictions_csv", "splits_csv", "raw", "metrics_json", "plots", "gallery"):
+        parser.add_argument(name, type=Path)
+    args = parser.parse_args(argv)
+    params = load_params(EvaluateParams, "evaluate")
+    predictions = read_table(args.predictions_csv, PREDICTIONS)
+    places = read_table(args.splits_csv, SPLIT_TABLE, ["image_id", "shard", "offset", "length"])
+    document, tables = evaluate(predictions, params)
+    with replacing(args.plots) as plots, replacing(args.gallery) as gallery:
+        write_plots(tables, plots)
+        write_gallery(tables["errors"], places, args.raw, gallery)
+    write_json(document, args.metrics_json)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,90 @@
+"""Tables of src/plots.py -> one matplotlib figure that sums up a detector."""
+
+from collections.abc import Mapping
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+BLUE, GREY = "#2b6cb0", "#a0aec0"
+COLOURS = {"real": "#319795", "fake": "#dd6b20"}  # told apart by colour-blind readers too
+
+
+def overview(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Return PR curve, confusion, reliability, scores and methods of one evaluation on a sheet."""
+    # The defaults, so that a reader's own matplotlibrc does not change a committed picture.
+    with mpl.rc_context({**mpl.rcParamsDefault, "font.size": 9, "axes.titlesize": 10}):
+        figure = Figure(figsize=(12, 7), layout="constrained")
+        grid = figure.add_gridspec(2, 3)
+        _pr(figure.add_subplot(grid[0, 0]), tables["pr"], tables["figures"])
+        _confusion(figure.add_subplot(grid[0, 1]), tables["confusion"])
+        _reliability(figure.add_subplot(grid[1, 0]), tables["reliability"])
+        _scores(figure.add_subplot(grid[1, 1]), tables["scores"])
+        _methods(figure.add_subplot(grid[:, 2]), tables["methods"])
+        figure.draw_without_rendering()  # text takes its font when it is drawn
+    return figure
+
+
+def _pr(axes: Axes, pr: pd.DataFrame, figures: pd.DataFrame) -> None:
+    ap = figures.set_index("metric").loc["ap"]
+    axes.fill_between(
+        pr["recall"], pr["precision_low"], pr["precision_high"], step="pre", color=BLUE, alpha=0.2
+    )
+    axes.step(pr["recall"], pr["precision"], where="pre", color=BLUE)
+    axes.set(
+        title=f"Precision and recall, AP {ap.value:.3f} [{ap.value_low:.3f}, {ap.value_high:.3f}]",
+        xlabel="recall",
+        ylabel="precision",
+        xlim=(0, 1),
+        ylim=(0, 1.02),
+    )
+
+
+def _confusion(axes: Axes, confusion: pd.DataFrame) -> None:
+    share = confusion.pivot_table(index="actual", columns="predicted", values="share", sort=False)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for position, cell in enumerate(confusion.itertuples()):
+        axes.text(
+            position % 2,
+            position // 2,
+            f"{cell.images:,}\n{cell.share:.1%}",
+            ha="center",
+            va="center",
+            color="white" if float(str(cell.share)) > 0.5 else "black",
+        )
+    axes.set(title="Confusion at the frozen threshold", xlabel="predicted", ylabel="actual")
+    axes.set_xticks([0, 1], list(share.columns))
+    axes.set_yticks([0, 1], list(share.index))
+
+
+def _reliability(axes: Axes, reliability: pd.DataFrame) -> None:
+    share = reliability["fake_share"]
+    errors = [share - reliability["fake_share_low"], reliability["fake_share_high"] - share]
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
+    axes.errorbar(reliability["score"], share, errors, color=BLUE, marker="o", capsize=2, ms=4)
+    axes.set(
+        title="Reliability", xlabel="mean score", ylabel="share of fakes", xlim=(0, 1), ylim=(0, 1)
+    )
+
+
+def _scores(axes: Axes, scores: pd.DataFrame) -> None:
+    for label, part in scores.groupby("label", sort=False):
+        edges = np.append(part["score"], part["score_high"].iloc[-1])
+        axes.stairs(part["share"], edges, fill=True, alpha=0.5, color=COLOURS[str(label)])
+        axes.stairs(part["share"], edges, color=COLOURS[str(label)], label=label)
+    axes.set(title="Scores by class", xlabel="score", ylabel="share of the class", xlim=(0, 1))
+    axes.legend(frameon=False)
+
+
+def _methods(axes: Axes, methods: pd.DataFrame) -> None:
+    names = methods["name"] + methods["few"].map({True: " (few)", False: ""})
+    share = methods["correct"]
+    errors = [share - methods["correct_low"], methods["correct_high"] - share]
+    rows = np.arange(len(methods))
+    axes.barh(rows, share, color=methods["label"].map(COLOURS).tolist(), alpha=0.6)
+    axes.errorbar(share, rows, xerr=errors, fmt="none", ecolor="black", elinewidth=1, capsize=2)
+    axes.set_yticks(rows, names, fontsize=8 if len(methods) < 20 else 6)
+    axes.invert_yaxis()
+    axes.set(title="Called right, by method", xlabel="share", xlim=(0, 1))

@@ -1,0 +1,173 @@
+"""The gate: how well can the class be guessed without looking at the picture properly?
+
+Four probes, judged by cross-validation on all images of the split: file statistics, the mean
+colour, a thumbnail of 8 x 8 pixels, the radial spectrum. If file statistics alone tell the class,
+the data are at fault, and the stage fails; the others are the floor that a detector must beat.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from src.command import InputError, run
+from src.curves import Ranking, auroc
+from src.decode import decode
+from src.files import replacing, write_json
+from src.intervals import bootstrap_intervals
+from src.parallel import map_images
+from src.params import STRICT, load_params
+from src.probes import (
+    FILE_COLUMNS,
+    FloatArray,
+    PixelFeatures,
+    file_features,
+    out_of_fold_scores,
+    pixel_features,
+)
+from src.ranks import image_keys, ranks
+from src.schema import LABELS, METADATA, SPLIT_TABLE, read_table
+from src.shards import ShardReader
+
+_CONFIDENCE = 0.95
+_PLACE = ["shard", "offset", "length"]
+_STATISTICS = ["image_id", *(column for column in FILE_COLUMNS if column != "length")]
+_PASSED = "File statistics do not give the class away; see metrics/shortcuts.json.\n"
+
+
+@dataclass(frozen=True, config=STRICT)
+class ShortcutsParams:
+    """Section `shortcuts` of params.yaml."""
+
+    max_images: Annotated[int, Field(ge=2)]
+    folds: Annotated[int, Field(ge=2)]
+    max_file_auroc: Annotated[float, Field(ge=0.5, le=1)]
+    bootstrap_rounds: Annotated[int, Field(ge=1)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the stage."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("metadata_csv", "splits_csv", "raw", "metrics_json", "passed"):
+        parser.add_argument(name, type=Path)
+    args = parser.parse_args(argv)
+    params = load_params(ShortcutsParams, "shortcuts")
+    args.passed.unlink(missing_ok=True)
+    splits = read_table(args.splits_csv, SPLIT_TABLE, ["image_id", "label", "group", *_PLACE])
+    statistics = read_table(args.metadata_csv, METADATA, _STATISTICS)
+    images = sample(splits, statistics, params)
+    figures = judge(images, probe_features(images, ShardReader(args.raw)), params)
+    # Written even if the gate stays shut: these are the figures to look at then.
+    write_json(figures, args.metrics_json)
+    check_gate(figures, params.max_file_auroc)
+    with replacing(args.passed) as temporary:
+        temporary.write_text(_PASSED, encoding="utf-8")
+
+
+def sample(splits: pd.DataFrame, statistics: pd.DataFrame, params: ShortcutsParams) -> pd.DataFrame:
+    """Return the images to judge, as many of each class, with their file statistics.
+
+    Raises:
+        InputError: an image of the split is not in the metadata, or a class has too few groups to
+            cross-validate.
+    """
+    rank = pd.Series(ranks(image_keys(splits["image_id"]), params.seed), splits.index)
+    per_class = min(params.max_images // 2, splits["label"].value_counts().min())
+    chosen = rank.groupby(splits["label"]).rank(method="first") <= per_class
+    images = splits[chosen].merge(statistics, on="image_id", how="left", indicator=True)
+    if (images["_merge"] != "both").any():
+        missing = images.loc[images["_merge"] != "both", "image_id"].iloc[0]
+        raise InputError(f"{missing} is in the split but not in the metadata; run both again")
+    for label, name in LABELS.items():
+        groups = images.loc[images["label"] == label, "group"].nunique()
+        if groups < params.folds:
+            raise InputError(
+                f"shortcuts.folds = {params.folds}, but the {name} images form only {groups} "
+                "groups; use more images or fewer folds"
+            )
+    return images
+
+
+def probe_features(images: pd.DataFrame, reader: ShardReader) -> dict[str, FloatArray]:
+    """Return what each probe sees of `images`, arrays of shape (n, columns)."""
+    parts = list(map_images(partial(_pixel_features, reader), images[_PLACE], "shortcuts"))
+    files = np.hstack(list(file_features(images).values()))
+    return {
+        "file_statistics": files,
+        **{name: np.concatenate([part[name] for part in parts]) for name in PixelFeatures._fields},
+    }
+
+
+def _pixel_features(reader: ShardReader, rows: pd.DataFrame) -> Mapping[str, NDArray[Any]]:
+    features = [
+        pixel_features(decode(reader.read(*place))) for place in rows.itertuples(index=False)
+    ]
+    columns = zip(*features, strict=True)
+    return dict(zip(PixelFeatures._fields, map(np.stack, columns), strict=True))
+
+
+def judge(
+    images: pd.DataFrame, probes: Mapping[str, FloatArray], params: ShortcutsParams
+) -> dict[str, Any]:
+    """Return the metrics: the AUROC of each probe with its interval, and of each file column."""
+    labels, groups = images["label"].to_numpy(), images["group"].to_numpy(dtype=str)
+    fit = partial(
+        out_of_fold_scores, labels=labels, groups=groups, folds=params.folds, seed=params.seed
+    )
+    rankings = {name: Ranking(labels, fit(features)) for name, features in probes.items()}
+    intervals = bootstrap_intervals(
+        lambda weights: {name: auroc(one.curve(weights)) for name, one in rankings.items()},
+        groups,
+        params.bootstrap_rounds,
+        _CONFIDENCE,
+        params.seed,
+    )
+    columns = file_features(images)
+    return {
+        "images": len(images),
+        "groups": len(np.unique(groups)),
+        "auroc": {
+            name: {
+                "value": auroc(ranking.curve()),
+                "low": float(intervals[name].low),
+                "high": float(intervals[name].high),
+            }
+            for name, ranking in rankings.items()
+        },
+        "auroc_of_file_column": {
+            name: auroc(Ranking(labels, fit(column)).curve()) for name, column in columns.items()
+        },
+    }
+
+
+def check_gate(figures: Mapping[str, Any], limit: float) -> None:
+    """Raise if file statistics tell the class.
+
+    Raises:
+        InputError: their AUROC is above `limit`; the message names the columns that leak most.
+    """
+    found = figures["auroc"]["file_statistics"]
+    ordered = sorted(figures["auroc_of_file_column"].items(), key=lambda item: -item[1])
+    if found["value"] <= limit:
+        return
+    leaks = [item for item in ordered if item[1] > limit] or ordered[:2]
+    named = ", ".join(f"{name} {value:.3f}" for name, value in leaks)
+    raise InputError(
+        f"file statistics give the class away: AUROC {found['value']:.3f} ({found['low']:.3f} to "
+        f"{found['high']:.3f}), above shortcuts.max_file_auroc = {limit}. By column: {named}. "
+        "A detector would learn the files instead of the pictures. Re-encode both classes alike "
+        "(one format, size and range of quality) or choose other images; to go on knowing it, "
+        "raise shortcuts.max_file_auroc"
+    )
+
+
+if __name__ == "__main__":
+    run(main)

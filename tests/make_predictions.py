@@ -1,0 +1,65 @@
+"""Predictions of a detector that never was, and the images they are about."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from src.ranks import image_key
+from src.schema import FAKE, PREDICTIONS, REAL, SPLIT_TABLE, write_table
+from src.shards import write_shard
+from tests.make_data import encode, make_image
+
+# (method, family, label) -> how well it is told apart; cycle_gan holds both classes.
+METHODS = {
+    ("coco", "real", REAL): 1.0,
+    ("ffhq", "real", REAL): 2.0,
+    ("cycle_gan", "real", REAL): 1.5,
+    ("cycle_gan", "gan", FAKE): 1.5,
+    ("stylegan2", "gan", FAKE): 2.0,
+    ("lama", "other", FAKE): 0.4,
+}
+IMAGES_PER_GROUP = 2
+
+
+def make_predictions(images_per_method: int, seed: int, strength: float = 1.0) -> pd.DataFrame:
+    """Return `images_per_method` predictions of each method and class in both val and test."""
+    generator = np.random.default_rng(seed)
+    tables = []
+    for split in ("val", "test"):
+        for (method, family, label), margin in METHODS.items():
+            centre = strength * margin * (1 if label == FAKE else -1)
+            logits = generator.normal(centre, 1.2, images_per_method)
+            names = [f"{split}{label}{number}" for number in range(images_per_method)]
+            groups = [
+                f"{split}/{number // IMAGES_PER_GROUP}" for number in range(images_per_method)
+            ]
+            columns = {
+                "image_id": [f"{method}/{name}.jpg" for name in names],
+                "group": [f"{method}/{group}" for group in groups],
+                "logit": logits,
+                "score": 1 / (1 + np.exp(-logits)),
+            }
+            same = {"split": split, "label": label, "method": method, "family": family}
+            tables.append(pd.DataFrame({**columns, **same, "category": ""}))
+    return pd.concat(tables, ignore_index=True)[list(PREDICTIONS)]
+
+
+def write_evaluation_inputs(folder: Path, predictions: pd.DataFrame) -> None:
+    """Write data/predictions.csv, data/splits.csv and data/raw of a project in `folder`."""
+    raw = folder / "data/raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    members = [
+        (f"{image_key(image_id):016x}.jpg", encode(make_image(number, fake=label == FAKE)))
+        for number, (image_id, label) in enumerate(
+            zip(predictions["image_id"], predictions["label"], strict=True)
+        )
+    ]
+    places = write_shard(raw / "all-00000.tar", members)
+    splits = predictions.assign(
+        shard="all-00000.tar",
+        offset=[offset for offset, _ in places],
+        length=[length for _, length in places],
+    )
+    write_table(splits, folder / "data/splits.csv", SPLIT_TABLE)
+    write_table(predictions, folder / "data/predictions.csv", PREDICTIONS)

@@ -1,0 +1,79 @@
+"""`make doctor` on this machine and this checkout."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, Project
+from tools.check_machine import check_checkout, check_disk, check_packages, check_python
+from tools.finding import Finding, Level, fail, ok, warn
+
+
+def test_a_finding_is_one_line() -> None:
+    assert str(ok("bucket", "is there")) == "ok    bucket: is there"
+    assert str(warn("disk", "little", "delete")) == "warn  disk: little; delete"
+    assert str(fail("key", "wrong", "mend")) == "FAIL  key: wrong; mend"
+
+
+@pytest.mark.parametrize(
+    ("version", "level"), [((3, 10), Level.FAIL), ((3, 11), Level.OK), ((3, 14), Level.OK)]
+)
+def test_python_is_new_enough(version: tuple[int, int], level: Level) -> None:
+    assert check_python(version).level == level
+
+
+def test_the_environment_is_the_pinned_one() -> None:
+    assert check_packages(ROOT / "requirements.txt").level == Level.OK
+
+
+def test_what_differs_from_the_pins_is_named(tmp_path: Path) -> None:
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text(
+        "# comment\nnumpy==0.1 \\\n    --hash=sha256:00 \\\n    --hash=sha256:11\n    # via x\n"
+        "no-such-package==1.0\nabsent==1 ; sys_platform == 'amiga'\n"
+    )
+    finding = check_packages(requirements)
+    assert finding.level == Level.FAIL
+    assert "numpy is " in finding.found
+    assert "no-such-package is missing" in finding.found
+    assert "absent" not in finding.found
+
+
+@pytest.mark.parametrize(
+    ("free", "needed", "level"),
+    [(100, 200, Level.FAIL), (6e9, 5e9, Level.WARN), (9e9, 1e9, Level.OK)],
+)
+def test_a_disk_must_hold_what_is_still_to_pull(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, needed: float, level: Level
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=int(free))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    assert check_disk("disk", tmp_path, int(needed)).level == level
+
+
+@pytest.mark.slow
+def test_a_built_checkout_is_well_and_a_changed_one_is_said_to_be(tiny: Project) -> None:
+    def pipeline() -> Finding:
+        return next(check_checkout(tiny.folder))
+
+    assert pipeline() == ok("pipeline", "the workspace is what dvc.lock says")
+    (tiny.folder / "params.yaml").write_text("size: 1\n")
+    assert (pipeline().level, "make" in pipeline().found) == (Level.WARN, True)
+    (tiny.folder / "dvc.yaml").write_text("stages: 3\n")
+    assert pipeline().level == Level.FAIL
+
+
+def test_without_its_packages_the_doctor_still_speaks(tmp_path: Path) -> None:
+    """A Python that sees nothing but the standard library."""
+    shutil.copy2(ROOT / "requirements.txt", tmp_path)
+    program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import tools.doctor as d; d.main([])"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", program], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "FAIL  dvc: does not import" in done.stdout
+    assert "make setup" in done.stdout
+    assert done.stderr == ""

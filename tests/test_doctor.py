@@ -1,0 +1,284 @@
+"""`make doctor` on remotes: where DVC ends in "unexpected error", it says what is wrong."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dvc.cli import main as dvc
+from dvc.repo import Repo
+
+from tests.conftest import Project
+from tests.faulty_proxy import faulty_proxy
+from tests.tiny_remote import cached, client, enter
+from tools.check_remote import check_clock
+from tools.doctor import main
+from tools.finding import Level
+from tools.s3 import Identity, S3Server
+from tools.set_remote import set_remote
+
+SKEWED = """
+import datetime, botocore.compat
+now = botocore.compat.get_current_datetime
+botocore.compat.get_current_datetime = lambda remove_tzinfo=True: (
+    now(remove_tzinfo) + datetime.timedelta(hours=1)
+)
+"""
+
+
+def doctor(project: Project, *arguments: str) -> str:
+    return project.run("python", "-m", "tools.doctor", "--remote-only", *arguments, check=False)
+
+
+def failures(printed: str) -> list[str]:
+    return re.findall("^FAIL .*", printed, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "level"),
+    [(0, Level.OK), (30, Level.OK), (-300, Level.WARN), (300, Level.WARN), (3600, Level.FAIL)],
+)
+def test_clocks_may_differ_a_little(seconds: int, level: Level) -> None:
+    theirs = datetime.now(UTC) - timedelta(seconds=seconds)
+    assert check_clock(format_datetime(theirs, usegmt=True), "clock").level == level
+
+
+@pytest.mark.slow
+def test_without_a_remote_it_says_how_to_set_one(tiny: Project) -> None:
+    assert doctor(tiny) == "warn  remote: none is set; make remote URL=s3://bucket/path\n"
+
+
+@pytest.mark.slow
+def test_a_folder_is_a_remote(tiny: Project, tmp_path: Path) -> None:
+    tiny.run("python", "-m", "tools.set_remote", str(tmp_path / "folder"))
+    assert "6 of 6 objects in use are not there yet" in doctor(tiny)
+    (tmp_path / "folder" / "files").mkdir()
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["files"]
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+def test_a_healthy_remote_passes_and_keeps_no_trace(
+    tiny_remote: Project, shared_s3: S3Server, s3_owner: Identity
+) -> None:
+    before = doctor(tiny_remote)
+    assert failures(before) == []
+    assert "6 of 6 objects in use are not there yet" in before
+    tiny_remote.run("dvc", "push")
+    after = doctor(tiny_remote, "--full")
+    assert [line.split()[0] for line in after.splitlines()] == ["ok"] * 8
+    assert f"{shared_s3.endpoint} answers" in after
+    assert "owner-secret" not in after
+    names = object_names(tiny_remote, shared_s3, s3_owner)
+    assert len(names) == 6
+    assert not any("doctor" in name for name in names)
+
+
+@dataclass
+class Trouble:
+    """One thing wrong, what DVC says of it and what the doctor says."""
+
+    name: str
+    dvc: str
+    doctor: str
+    environment: dict[str, str]
+    url: str | None = None
+    endpoint: str | None = None
+    proxy: Mapping[str, Any] | None = None
+
+
+TROUBLES = [
+    Trouble(
+        "wrong secret key",
+        "Forbidden",
+        "the secret key does not belong to the access key; check AWS_ACCESS_KEY_ID",
+        {"AWS_SECRET_ACCESS_KEY": "wrong"},
+    ),
+    Trouble(
+        "unknown access key",
+        "Forbidden",
+        "the server does not know this access key; check AWS_ACCESS_KEY_ID",
+        {"AWS_ACCESS_KEY_ID": "wrong"},
+    ),
+    Trouble(
+        "no credentials",
+        "Unable to locate credentials",
+        "credentials: none found; export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""},
+    ),
+    Trouble(
+        "half of the credentials",
+        "Partial credentials found",
+        "only half of a key pair is set",
+        {"AWS_SECRET_ACCESS_KEY": ""},
+    ),
+    Trouble(
+        "unknown profile",
+        "The config profile (nobody) could not be found",
+        "the profile in AWS_PROFILE or .dvc/config does not exist",
+        {"AWS_PROFILE": "nobody"},
+    ),
+    Trouble(
+        "missing bucket",
+        "The specified bucket does not exist",
+        "bucket: the bucket does not exist; create it, or mend the URL",
+        {},
+        url="s3://no-such-bucket/path",
+    ),
+    Trouble(
+        "dead server",
+        "Could not connect to the endpoint URL",
+        "endpoint: no server answers at the endpoint; check the endpoint in .dvc/config",
+        {},
+        endpoint="http://127.0.0.1:9",
+    ),
+    Trouble(
+        "https where http is spoken",
+        "SSL validation failed",
+        "endpoint: no trusted encrypted connection; http:// or https://?",
+        {},
+        endpoint="https",
+    ),
+    Trouble(
+        "expired token",
+        "Bad Request",
+        "bucket: the temporary credentials have expired; get new temporary credentials",
+        {"AWS_SESSION_TOKEN": "old"},
+        proxy={"refusal": (400, "ExpiredToken")},
+    ),
+    Trouble(
+        "server failure",
+        "Internal Server Error",
+        "bucket: the server failed; wait and repeat",
+        {"AWS_MAX_ATTEMPTS": "1"},
+        proxy={"refusal": (500, "InternalError")},
+    ),
+    Trouble(
+        "bucket elsewhere",
+        "unexpected error",
+        "bucket: the bucket is in another region; export AWS_DEFAULT_REGION",
+        {},
+        proxy={"refusal": (400, "AuthorizationHeaderMalformed")},
+    ),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.name)
+def test_dvc_ends_in_an_unexpected_error_and_the_doctor_says_what_it_is(
+    tiny_remote: Project,
+    shared_s3: S3Server,
+    trouble: Trouble,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for name, value in trouble.environment.items():
+        if value:
+            tiny_remote.environment[name] = value
+        else:
+            del tiny_remote.environment[name]
+    with contextlib.ExitStack() as stack:
+        endpoint = trouble.endpoint
+        if endpoint == "https":
+            endpoint = shared_s3.endpoint.replace("http:", "https:")
+        if trouble.proxy is not None:
+            endpoint = stack.enter_context(faulty_proxy(shared_s3.endpoint, **trouble.proxy))
+        url = trouble.url or "s3://experiments/path"
+        with Repo(str(tiny_remote.folder)) as repo:
+            set_remote(repo, "storage", url, endpoint or shared_s3.endpoint)
+        enter(tiny_remote, monkeypatch)
+        assert dvc(["push"]) != 0
+        assert "unexpected error" in caplog.text
+        assert trouble.dvc in caplog.text
+        with pytest.raises(SystemExit, match="1"):
+            main(["--remote-only"])
+        (failure,) = failures(capsys.readouterr().out)
+    assert trouble.doctor in failure
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+def test_a_clock_that_is_off_is_named_and_really_refused(
+    tiny_remote: Project, tmp_path: Path
+) -> None:
+    (tmp_path / "skewed").mkdir()
+    (tmp_path / "skewed" / "sitecustomize.py").write_text(SKEWED)
+    path = tiny_remote.environment["PYTHONPATH"]
+    tiny_remote.environment["PYTHONPATH"] = f"{tmp_path / 'skewed'}{os.pathsep}{path}"
+    assert "unexpected error - Forbidden" in tiny_remote.run("dvc", "push", check=False)
+    clock, bucket = failures(doctor(tiny_remote))
+    assert re.search(r"clock: 36\d\d s ahead of the server; set the clock", clock)
+    assert "bucket: this machine's clock differs too much" in bucket
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+def test_a_server_whose_clock_is_late_is_named(tiny_remote: Project, shared_s3: S3Server) -> None:
+    with faulty_proxy(shared_s3.endpoint, late_seconds=300) as endpoint:
+        tiny_remote.run("dvc", "remote", "modify", "storage", "endpointurl", endpoint)
+        tiny_remote.run("dvc", "push")
+        printed = doctor(tiny_remote)
+    assert failures(printed) == []
+    assert re.search(r"^warn .*clock: 30\d s ahead of the server", printed, re.MULTILINE)
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+def test_a_reader_may_pull_and_is_told_that_push_will_fail(
+    tiny_remote: Project, shared_s3: S3Server, s3_reader: Identity
+) -> None:
+    tiny_remote.run("dvc", "push")
+    tiny_remote.environment.update(shared_s3.environment(s3_reader))
+    shutil.rmtree(tiny_remote.folder / ".dvc/cache")
+    tiny_remote.run("dvc", "pull")
+    printed = doctor(tiny_remote)
+    assert failures(printed) == []
+    assert "write: not allowed: dvc pull works, dvc push does not" in printed
+    (tiny_remote.folder / "params.yaml").write_text("size: 1000\n")
+    tiny_remote.run("dvc", "repro")
+    pushed = tiny_remote.run("dvc", "push", check=False)
+    assert "failed to transfer" in pushed
+    assert "Access Denied" in pushed
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+def test_objects_that_are_lost_short_or_changed_are_found(
+    tiny_remote: Project, shared_s3: S3Server, s3_owner: Identity
+) -> None:
+    tiny_remote.run("dvc", "push")
+    s3 = client(shared_s3, s3_owner)
+    names = object_names(tiny_remote, shared_s3, s3_owner)
+    listing = json.loads(cached(tiny_remote, "*/*.dir")[0].read_text())
+    lost, short, changed = (
+        next(name for name in names if name.endswith(entry["md5"][2:])) for entry in listing[:3]
+    )
+    for name, size in ((short, -1), (changed, None)):
+        body = s3.get_object(Bucket="experiments", Key=name)["Body"].read()
+        s3.put_object(Bucket="experiments", Key=name, Body=b"!" + body[1:size])
+    s3.delete_object(Bucket="experiments", Key=lost)
+    assert "up to date" in tiny_remote.run("dvc", "push")  # DVC looks at the listing alone
+    printed = doctor(tiny_remote)
+    assert "1 of 6 objects in use are not there yet" in printed
+    assert "1 of 6 objects in use have another size" in failures(printed)[0]
+    assert "3 of 6 are not whole" in failures(doctor(tiny_remote, "--full"))[1]
+    shutil.rmtree(tiny_remote.folder / ".dvc/cache")
+    printed = doctor(tiny_remote)
+    assert "1 of 6 objects in use are neither there nor in this cache" in failures(printed)[0]
+    assert "have another checksum" in printed
+
+
+def object_names(project: Project, server: S3Server, owner: Identity) -> list[str]:
+    prefix = project.run("dvc", "config", "remote.storage.url").strip().split("/", 3)[3]
+    answer = client(server, owner).list_objects_v2(Bucket="experiments", Prefix=prefix)
+    return [entry["Key"] for entry in answer["Contents"]]

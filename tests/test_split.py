@@ -1,0 +1,260 @@
+"""Tests of src/split.py."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from src import split
+from src.command import InputError
+from src.files import read_json
+from src.ranks import image_keys
+from src.schema import FAKE, METADATA, REAL, SPLIT_TABLE, read_table, write_table
+from src.split import SplitParams, assign_splits, balanced_split, summary
+
+# method -> label, {category: images}
+SOURCES = {
+    "ffhq": (REAL, {"face": 90}),
+    "lsun": (REAL, {"cat": 40, "room": 50, "face": 3}),
+    "imagenet": (REAL, {"object": 60}),
+    "stylegan": (FAKE, {"face": 70, "cat": 30}),
+    "glide": (FAKE, {"face": 25, "room": 45, "logo": 12}),
+    "lama": (FAKE, {"face": 12}),
+}
+
+
+def make_metadata(
+    sources: dict[str, tuple[int, dict[str, int]]] = SOURCES, group_size: int = 1
+) -> pd.DataFrame:
+    rows = [
+        (
+            f"{method}/{category}{i}",
+            method,
+            category,
+            label,
+            f"{method}/{category}{i // group_size}",
+        )
+        for method, (label, counts) in sources.items()
+        for category, count in counts.items()
+        for i in range(count)
+    ]
+    table = pd.DataFrame(rows, columns=["image_id", "method", "category", "label", "group"])
+    table["family"] = np.where(table["label"] == REAL, "real", "gan")
+    table["key"] = image_keys(table["image_id"])
+    return table.assign(shard="s.tar", offset=0, length=1, given_split="")
+
+
+def split_params(**changes: Any) -> SplitParams:
+    values = {
+        "images_per_class": None,
+        "test_fraction": 0.2,
+        "val_fraction": 0.1,
+        "fold": 0,
+        "match_categories": True,
+        "seed": 0,
+    }
+    return SplitParams(**values | changes)
+
+
+METADATA_ALL = make_metadata()
+SEEDS = st.integers(0, 2**64 - 1)
+few = settings(max_examples=20, deadline=None)
+
+
+def random_metadata(seed: int) -> pd.DataFrame:
+    """Methods of both classes with random categories, and groups across methods and classes."""
+    rng = np.random.default_rng(seed)
+    sources = {
+        f"{'rf'[label]}{i}": (
+            label,
+            {c: int(rng.integers(1, 40)) for c in "abc"[: rng.integers(1, 4)]},
+        )
+        for label in (REAL, FAKE)
+        for i in range(rng.integers(1, 5))
+    }
+    table = make_metadata(sources)
+    names = table["image_id"].to_numpy()
+    return table.assign(group=np.where(rng.random(len(table)) < 0.2, rng.permutation(names), names))
+
+
+@few
+@given(seed=SEEDS)
+def test_classes_and_their_categories_are_equal_in_every_split(seed: int) -> None:
+    drawn = balanced_split(METADATA_ALL, split_params(seed=seed))
+    counts = drawn.groupby(["split", "category", "label"]).size().unstack()
+    assert (counts[REAL] == counts[FAKE]).all()
+    assert set(drawn["category"]) == {"face", "cat", "room"}
+
+
+@few
+@given(seed=SEEDS, n=st.integers(20, 100))
+def test_the_number_asked_for_is_drawn(seed: int, n: int) -> None:
+    drawn = balanced_split(METADATA_ALL, split_params(seed=seed, images_per_class=n))
+    assert drawn.groupby("label").size().to_dict() == {REAL: n, FAKE: n}
+    share = drawn["split"].value_counts() / len(drawn)
+    assert share["test"] == pytest.approx(0.2, abs=1 / n)
+    assert share["val"] == pytest.approx(0.1, abs=1 / n)
+
+
+@few
+@given(seed=SEEDS)
+def test_methods_are_equal_where_the_data_allow(seed: int) -> None:
+    params = split_params(seed=seed, images_per_class=60, match_categories=False)
+    counts = balanced_split(METADATA_ALL, params).groupby(["split", "label", "method"]).size()
+    reals = counts.xs(REAL, level="label").unstack()
+    assert (reals.max(axis=1) - reals.min(axis=1) <= 1).all()
+    fakes = counts.xs(FAKE, level="label").unstack(fill_value=0)
+    assert ((fakes["stylegan"] - fakes["glide"]).abs() <= 1).all()
+    assert fakes["lama"].sum() == 12  # all there are
+
+
+@few
+@given(seed=st.integers(0, 2**32), match=st.booleans(), fold=st.integers(0, 4))
+def test_no_group_crosses(seed: int, match: bool, fold: int) -> None:
+    table = random_metadata(seed)
+    params = split_params(seed=seed, match_categories=match, fold=fold)
+    assigned = table.assign(split=assign_splits(table, params))
+    assert (assigned.groupby("group")["split"].nunique() == 1).all()
+    try:
+        drawn = balanced_split(table, params)
+    except InputError:
+        return  # too few images of a class in a split
+    assert summary(table, drawn)["leaked_groups"] == 0
+    counts = drawn.groupby(["split", "label"]).size().unstack()
+    assert (counts[REAL] == counts[FAKE]).all()
+
+
+@few
+@given(seed=st.integers(0, 2**32), order=st.integers(0, 2**32 - 1))
+def test_row_order_does_not_matter(seed: int, order: int) -> None:
+    table = random_metadata(seed)
+    shuffled = table.sample(frac=1, random_state=order, ignore_index=True)
+    params = split_params(seed=seed)
+    one = pd.Series(assign_splits(table, params), table["image_id"]).sort_index()
+    other = pd.Series(assign_splits(shuffled, params), shuffled["image_id"]).sort_index()
+    pd.testing.assert_series_equal(one, other)
+    shuffled = METADATA_ALL.sample(frac=1, random_state=order)
+    pd.testing.assert_frame_equal(
+        balanced_split(METADATA_ALL, params), balanced_split(shuffled, params)
+    )
+
+
+@few
+@given(seed=SEEDS, n=st.integers(15, 90), more=st.integers(0, 15), match=st.booleans())
+def test_a_larger_draw_contains_the_smaller(seed: int, n: int, more: int, match: bool) -> None:
+    small, large = (
+        balanced_split(
+            METADATA_ALL, split_params(seed=seed, images_per_class=size, match_categories=match)
+        )
+        for size in (n, n + more)
+    )
+    columns = ["image_id", "split"]
+    assert len(small.merge(large, on=columns)) == len(small)
+
+
+@few
+@given(seed=st.integers(0, 2**32), folds=st.integers(2, 10))
+def test_every_image_is_in_the_test_set_of_exactly_one_fold(seed: int, folds: int) -> None:
+    table = random_metadata(seed)
+    in_test = sum(
+        assign_splits(
+            table, split_params(seed=seed, test_fraction=1 / folds, val_fraction=0.05, fold=fold)
+        )
+        == "test"
+        for fold in range(folds)
+    )
+    np.testing.assert_array_equal(in_test, 1)
+
+
+def test_splits_of_every_kind_have_their_share() -> None:
+    table = make_metadata({"a": (REAL, {"x": 1000, "y": 40}), "b": (FAKE, {"x": 500})})
+    table["split"] = assign_splits(table, split_params())
+    counts = table.groupby(["method", "category", "split"]).size().unstack()
+    expected = np.outer([1000, 40, 500], [0.2, 0.7, 0.1])
+    assert list(counts.columns) == ["test", "train", "val"]
+    assert np.abs(counts.to_numpy() - expected).max() <= 1
+
+
+def test_small_kinds_are_not_all_in_one_fold() -> None:
+    table = make_metadata({"a": (REAL, {f"c{i}": 1 for i in range(500)})})
+    for fold in range(5):
+        in_test = assign_splits(table, split_params(fold=fold)) == "test"
+        assert 60 < in_test.sum() < 140
+
+
+def test_a_derived_fake_follows_its_photograph() -> None:
+    table = make_metadata({"photos": (REAL, {"x": 50}), "upscaled": (FAKE, {"x": 50})})
+    table["group"] = [f"photos/x{i}" for i in range(50)] * 2
+    drawn = balanced_split(table, split_params())
+    assert drawn.groupby("split").size().to_dict() == {"test": 20, "train": 70, "val": 10}
+    assert (drawn.groupby("group").size() == 2).all()
+
+
+def test_the_most_that_balance_allows() -> None:
+    table = make_metadata({"photos": (REAL, {"x": 1000}), "gan": (FAKE, {"x": 300})})
+    drawn = balanced_split(table, split_params())
+    assert drawn.groupby("split").size().to_dict() == pytest.approx(
+        {"test": 120, "train": 420, "val": 60}, abs=4
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"images_per_class": 500},
+            r"train needs 350 images of each class and has 1\d\d .*lama \d",
+        ),
+        ({"fold": 5}, r"split.fold = 5: .* folds 0 to 4"),
+        ({"test_fraction": 0.9}, r"must be below 1"),
+    ],
+)
+def test_what_cannot_be_met_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        balanced_split(METADATA_ALL, split_params(**changes))
+
+
+def test_an_empty_class_is_named() -> None:
+    with pytest.raises(InputError, match="there is no fake image"):
+        balanced_split(METADATA_ALL[METADATA_ALL["label"] == REAL], split_params())
+
+
+def test_classes_without_a_common_category() -> None:
+    table = make_metadata({"a": (REAL, {"object": 50}), "b": (FAKE, {"face": 50})})
+    with pytest.raises(InputError, match=r"real has \['object'\], fake has \['face'\]"):
+        balanced_split(table, split_params())
+    assert len(balanced_split(table, split_params(match_categories=False))) == 100
+
+
+def test_too_few_images_for_every_split() -> None:
+    table = make_metadata({"a": (REAL, {"x": 2}), "b": (FAKE, {"x": 2})})
+    with pytest.raises(InputError, match=r"needs 1 images of each class and has 0"):
+        balanced_split(table, split_params())
+
+
+def test_stage_writes_the_table_and_the_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    numbers = "images_per_class: 60, test_fraction: 0.2, val_fraction: 0.1, fold: 0"
+    Path("params.yaml").write_text(f"split: {{{numbers}, match_categories: true, seed: 1}}\n")
+    filled = METADATA_ALL.assign(sha256="", width=1, height=1, format="jpeg", jpeg_quality=1)
+    for column in ("bytes_per_pixel", "brightness", "contrast", "sharpness", "colourfulness"):
+        filled[column] = 0.0
+    write_table(filled.assign(perceptual_hash=""), Path("metadata.csv"), METADATA)
+    split.main(["metadata.csv", "splits.csv", "metrics.json"])
+    table = read_table(Path("splits.csv"), SPLIT_TABLE)
+    assert table["image_id"].is_monotonic_increasing
+    metrics = read_json(Path("metrics.json"))
+    assert metrics["images_per_class"] == 60
+    assert metrics["counts"]["test"]["real"]["images"] == 12
+    assert metrics["share"] == {"test": 0.2, "train": 0.7, "val": 0.1}
+    assert metrics["imbalance"]["train"]["label"] == 0
+    assert metrics["left_out"]["unmatched_categories"] == {
+        "logo": {"fake": 12, "real": 0},
+        "object": {"fake": 0, "real": 60},
+    }

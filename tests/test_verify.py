@@ -1,0 +1,229 @@
+"""`make verify`: whatever changed, wherever it is kept, is found; and put right on request."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from src.command import InputError
+from tests.conftest import Project
+from tests.tiny_remote import cached, enter, flip_byte, outputs
+from tools.objects import CACHE, WORKSPACE
+from tools.rehash import DAMAGED, MISSING, OK, UNEXPECTED
+from tools.set_remote import set_remote
+from tools.verify import report, verify, verify_and_repair
+
+# DVC calls something that a library of its own deprecates.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning"),
+]
+
+
+def found(project: Project) -> set[tuple[str, str, str]]:
+    """State, place and name of all that is not whole."""
+    with Repo(str(project.folder)) as repo:
+        return {
+            (result.state, result.copy.place, result.copy.name)
+            for result in verify(repo, None)
+            if result.state != OK
+        }
+
+
+def object_of(project: Project, name: str) -> Path:
+    """The cached object of a file of the workspace."""
+    text = (project.folder / "dvc.lock").read_text()
+    listing = json.loads(cached(project, "*/*.dir")[0].read_text())
+    known = {f"data/raw/{entry['relpath']}": entry["md5"] for entry in listing}
+    known |= dict(re.findall(r"path: (\S+)\n\s+hash: md5\n\s+md5: (\w+)", text))
+    oid = str(known[name])
+    return project.folder / ".dvc/cache/files/md5" / oid[:2] / oid[2:]
+
+
+def test_a_fresh_build_is_whole(tiny: Project) -> None:
+    assert found(tiny) == set()
+
+
+def test_a_flipped_byte_in_a_read_only_cache_file_is_found_though_dvc_does_not(
+    tiny: Project,
+) -> None:
+    flip_byte(object_of(tiny, "data/raw/fox.tar"))
+    assert "up to date" in tiny.run("dvc", "status")
+    assert (DAMAGED, CACHE, "data/raw/fox.tar") in found(tiny)
+
+
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_any_flipped_byte_of_any_object_is_found_and_flipping_back_heals(
+    tiny: Project, data: st.DataObject
+) -> None:
+    path = data.draw(st.sampled_from(cached(tiny)))
+    offset = data.draw(st.integers(0, path.stat().st_size - 1))
+    whole = path.read_bytes()
+    path.chmod(0o644)
+    try:
+        path.write_bytes(whole[:offset] + bytes([whole[offset] ^ 0x80]) + whole[offset + 1 :])
+        assert any(place == CACHE for _, place, _ in found(tiny))
+    finally:
+        path.write_bytes(whole)
+    assert found(tiny) == set()
+
+
+@pytest.mark.parametrize("change", ["flip", "shorten", "empty"])
+def test_a_changed_output_is_found(tiny: Project, change: str) -> None:
+    path = tiny.folder / "data/raw/owl.tar"
+    content = path.read_bytes()
+    path.unlink()  # it may be a link to the cache
+    path.write_bytes({"flip": b"x" + content[1:], "shorten": content[:-1], "empty": b""}[change])
+    assert found(tiny) == {(DAMAGED, WORKSPACE, "data/raw/owl.tar")}
+
+
+def test_what_is_missing_and_what_is_too_much_is_found(tiny: Project) -> None:
+    (tiny.folder / "data/table.csv").unlink()
+    (tiny.folder / "data/raw/extra.tar").write_text("x")
+    object_of(tiny, "data/raw/cat.tar").unlink()
+    assert found(tiny) == {
+        (MISSING, WORKSPACE, "data/table.csv"),
+        (UNEXPECTED, WORKSPACE, "data/raw/extra.tar"),
+        (MISSING, CACHE, "data/raw/cat.tar"),
+    }
+
+
+def test_a_metric_that_git_keeps_is_looked_at(tiny: Project) -> None:
+    (tiny.folder / "metrics.json").write_text('{"size": 1}\n')
+    assert found(tiny) == {(DAMAGED, WORKSPACE, "metrics.json")}
+
+
+def test_without_a_listing_a_directory_is_hashed_as_a_whole(tiny: Project) -> None:
+    listing = cached(tiny, "*/*.dir")[0]
+    flip_byte(listing)
+    assert found(tiny) == {(DAMAGED, CACHE, "data/raw")}
+    flip_byte(tiny.folder / "data/raw/dog.tar")
+    assert found(tiny) == {(DAMAGED, CACHE, "data/raw"), (DAMAGED, WORKSPACE, "data/raw")}
+
+
+def test_nothing_built_is_no_success(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="names no output"):
+        verify(Repo.init(str(tmp_path), no_scm=True), None)
+
+
+def test_the_report_counts_and_advises(tiny: Project, caplog: pytest.LogCaptureFixture) -> None:
+    flip_byte(object_of(tiny, "data/raw/fox.tar"))
+    with Repo(str(tiny.folder)) as repo:
+        results = verify(repo, None)
+    with pytest.raises(InputError, match=r"of \d+ copies are not whole; damaged: make verify"):
+        report(results)
+    assert "data/raw/fox.tar" in caplog.text
+
+
+@pytest.fixture
+def folder_remote(tiny: Project, tmp_path: Path) -> Project:
+    """The project with everything pushed to a folder."""
+    with Repo(str(tiny.folder)) as repo:
+        set_remote(repo, "storage", str(tmp_path / "remote"), None)
+    # As `dvc push` leaves it: the remote is laid out as the cache is.
+    shutil.copytree(tiny.folder / ".dvc/cache/files", tmp_path / "remote/files")
+    return tiny
+
+
+def repaired(project: Project, monkeypatch: pytest.MonkeyPatch, *, remote: bool = False) -> bool:
+    monkeypatch.chdir(project.folder)
+    with Repo() as repo:
+        results = verify_and_repair(repo, "storage" if remote else None)
+    return all(result.state == OK for result in results)
+
+
+def test_everything_damaged_here_is_repaired_from_the_remote(
+    folder_remote: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = outputs(folder_remote)
+    for path in cached(folder_remote):
+        flip_byte(path)
+    for name in before:
+        if not (folder_remote.folder / name).stat().st_nlink > 1:
+            flip_byte(folder_remote.folder / name)
+    assert {name for _, _, name in found(folder_remote)} == {
+        "data/raw",
+        "data/table.csv",
+        "metrics.json",
+    }
+    assert repaired(folder_remote, monkeypatch)
+    assert outputs(folder_remote) == before
+    assert found(folder_remote) == set()
+    assert "up to date" in folder_remote.run("dvc", "status")
+
+
+def test_a_lost_cache_is_fetched_listing_first(
+    folder_remote: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in [*cached(folder_remote), *(folder_remote.folder / "data/raw").iterdir()]:
+        path.unlink()
+    assert repaired(folder_remote, monkeypatch)
+
+
+def test_the_remote_is_repaired_from_here(
+    folder_remote: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    objects = sorted((tmp_path / "remote").rglob("??/*"))
+    flip_byte(objects[0])
+    objects[1].unlink()
+    with Repo(str(folder_remote.folder)) as repo:
+        states = [each.state for each in verify(repo, "storage") if each.state != OK]
+    assert sorted(states) == [DAMAGED, MISSING]
+    # DVC itself is content: it looks at names only, and at those of listings first.
+    assert repaired(folder_remote, monkeypatch, remote=True)
+
+
+def test_without_a_whole_copy_nothing_is_touched(
+    folder_remote: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    damaged = object_of(folder_remote, "data/raw/fox.tar")
+    workspace = folder_remote.folder / "data/raw/fox.tar"
+    stored = next((tmp_path / "remote").rglob(f"{damaged.parent.name}/{damaged.name}"))
+    flip_byte(damaged)
+    flip_byte(stored)
+    if workspace.stat().st_ino != damaged.stat().st_ino:
+        flip_byte(workspace)
+    before = damaged.read_bytes(), stored.read_bytes()
+    assert not repaired(folder_remote, monkeypatch)
+    assert (damaged.read_bytes(), stored.read_bytes()) == before
+    assert "no whole copy anywhere" in caplog.text
+
+
+def test_an_edited_output_is_put_aside_not_lost(
+    folder_remote: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder_remote.folder / "data/table.csv"
+    path.unlink()
+    path.write_text("mine")
+    assert repaired(folder_remote, monkeypatch)
+    assert (folder_remote.folder / ".scratch/replaced/data/table.csv").read_text() == "mine"
+    assert path.read_text() != "mine"
+
+
+@pytest.mark.s3
+def test_objects_on_s3_are_verified_and_repaired(
+    tiny_remote: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_remote.run("dvc", "push")
+    enter(tiny_remote, monkeypatch)
+    with Repo() as repo:
+        remote = repo.cloud.get_remote("storage")
+        damaged, removed = sorted(remote.fs.find(remote.path))[:2]
+        remote.fs.pipe_file(damaged, b"!" + remote.fs.cat_file(damaged)[1:])
+        remote.fs.rm_file(removed)
+        results = verify(repo, "storage")
+        states = [(each.state, each.copy.path) for each in results if each.state != OK]
+        assert sorted(states) == [(DAMAGED, damaged), (MISSING, removed)]
+        verify_and_repair(repo, "storage")
+        assert all(each.state == OK for each in verify(repo, "storage"))

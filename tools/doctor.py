@@ -1,0 +1,57 @@
+"""This machine, this checkout and its remotes -> what works and what to do about the rest."""
+
+import argparse
+import logging
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tools.check_machine import (
+    check_accelerator,
+    check_checkout,
+    check_packages,
+    check_python,
+)
+from tools.finding import Finding, Level, fail
+
+REQUIREMENTS = Path("requirements.txt")
+
+
+def diagnose(machine: bool, full: bool) -> Iterator[Finding]:
+    """Yield findings, from the ground up; `machine`: this machine too, `full`: read every byte."""
+    if machine:
+        yield check_python(sys.version_info[:2])
+        yield check_packages(REQUIREMENTS)
+        yield check_accelerator()
+    try:
+        # Here: a doctor that needs everything healthy could only ever say so.
+        from dvc.repo import Repo
+
+        from tools.check_remote import check_remotes
+    except ImportError as error:
+        yield fail("dvc", f"does not import: {error}", "make setup")
+        return
+    if machine:
+        yield from check_checkout(Path.cwd())
+    with Repo() as repo:
+        yield from check_remotes(repo, full)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print a line for each finding; exit code 1 if one of them is FAIL."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--full", action="store_true", help="read and hash every remote object")
+    parser.add_argument("--remote-only", action="store_true", help="leave this machine out")
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    levels: Counter[Level] = Counter()
+    for finding in diagnose(machine=not args.remote_only, full=args.full):
+        sys.stdout.write(f"{finding}\n")
+        sys.stdout.flush()
+        levels[finding.level] += 1
+    sys.exit(1 if levels[Level.FAIL] else 0)
+
+
+if __name__ == "__main__":
+    main()

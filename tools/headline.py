@@ -1,0 +1,56 @@
+"""After a run: the figures that matter, how sure they are, and where to look next."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from src.command import run
+from src.files import read_json
+
+METRICS = Path("metrics")
+FIGURES = {
+    "mcc": "MCC",
+    "ap": "average precision",
+    "auroc": "AUROC",
+    "balanced_accuracy": "balanced accuracy",
+}
+
+
+def headline(evaluate: dict[str, Any], shortcuts: dict[str, Any]) -> str:
+    """Return the lines that `make repro` ends with."""
+    test = evaluate["test"]
+    figures = {
+        title: (test[name], test[f"{name}_low"], test[f"{name}_high"])
+        for name, title in FIGURES.items()
+    }
+    probes = {
+        name.replace("_", " "): (probe["value"], probe["low"], probe["high"])
+        for name, probe in shortcuts["auroc"].items()
+    }
+    return "\n".join(
+        [
+            f"Test images, threshold {evaluate['threshold']:.3f} (frozen on validation):",
+            *_table(figures),
+            "AUROC of what guesses the label without looking properly (0.5 is chance):",
+            *_table(probes),
+            "Plots: plots/evaluate/overview.png; all in one page: dvc plots show --open",
+        ]
+    )
+
+
+def _table(rows: Mapping[str, tuple[float, float, float]]) -> list[str]:
+    return [
+        f"  {title:<20}{value:7.3f}   {low:.3f} to {high:.3f}"
+        for title, (value, low, high) in rows.items()
+    ]
+
+
+def main() -> None:
+    """Print the headline of the last run."""
+    documents = (read_json(METRICS / f"{stage}.json") for stage in ("evaluate", "shortcuts"))
+    sys.stdout.write(headline(*documents) + "\n")
+
+
+if __name__ == "__main__":
+    run(main)
