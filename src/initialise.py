@@ -37,7 +37,7 @@ def _whitening(rows: Tensor, width: int, generator: torch.Generator) -> tuple[Te
     mean = rows.mean(0)
     variances, components = torch.linalg.eigh((rows - mean).T.cov())
     # A floor, or the directions that JPEG has all but emptied would drown the others in noise.
-    floor = 0.01 * variances.mean()
+    floor = 0.1 * variances.mean()
     whiten = components.T / (variances + floor).sqrt().unsqueeze(1)  # (dims, dims)
     # Fewer or more channels than dimensions: every channel is a mix of all frequencies, so none
     # is lost. A random orthogonal mix also leaves no channel with an arbitrary sign of eigh's.

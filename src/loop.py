@@ -23,8 +23,8 @@ from src.command import InputError
 from src.images import Batch, ImageSet, build_loader
 from src.models import Detector, StateDict, parameter_groups
 from src.optim import Schedule, build_average, build_optimizer, set_learning_rate
-from src.params import STRICT
 from src.order import Order
+from src.params import STRICT
 from src.scoring import Scorer
 from src.validation import IntArray, validate
 
