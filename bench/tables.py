@@ -77,6 +77,15 @@ if __name__ == "__main__":
     groups = timed("near-duplicate groups", lambda: merged_groups(metadata, max_distance=4))
     print(f"largest group {groups.value_counts().max()}, {groups.nunique()} groups")
     for size in (100_000, None):
-        params = SplitParams(size, 0.2, 0.1, 0, match_categories=True, seed=SEED)
+        params = SplitParams(
+            images_per_class=size,
+            test_fraction=0.2,
+            val_fraction=0.1,
+            fold=0,
+            match_categories=True,
+            honour_given_split=False,
+            holdout_methods=(),
+            seed=SEED,
+        )
         drawn = timed(f"split of {size or 'all'}", partial(balanced_split, metadata, params))
         print(f"{len(drawn)} images drawn")

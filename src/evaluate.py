@@ -22,7 +22,7 @@ from src.judgement import (
 )
 from src.params import load_params
 from src.plots import evaluation_tables, worst_errors
-from src.schema import PREDICTIONS, SPLIT_TABLE, read_table
+from src.schema import HOLDOUT, PREDICTIONS, SPLIT_TABLE, read_table
 from src.shards import ShardReader
 
 GALLERY_COLUMNS = 6
@@ -34,34 +34,51 @@ def evaluate(
 ) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     """Return the metrics document and the tables of plots/evaluate by name.
 
-    The threshold is chosen on the rows of split `val`, every figure comes from those of `test`.
+    The threshold is chosen on the rows of split `val`, every figure comes from those of `test`;
+    those of `holdout`, if any, are judged apart.
 
     Raises:
         InputError: a split lacks a class, or a score is not in [0, 1].
     """
     check_predictions(predictions)
-    validation, test = (predictions[predictions["split"] == split] for split in ("val", "test"))
+    validation, test, holdout = (
+        predictions[predictions["split"] == split] for split in ("val", "test", HOLDOUT)
+    )
     threshold = choose_threshold(validation)
     judgement = judge(test, threshold, params)
     tables = evaluation_tables(test, judgement, params.calibration_bins, params.confidence)
     tables["errors"] = worst_errors(test, threshold, params.worst_images)
-    return metrics_document(judgement, threshold), tables
+    document = metrics_document(judgement, threshold)
+    if len(holdout):
+        # A class that nothing is held out of is that of test.
+        others = test[~test["label"].isin(holdout["label"])]
+        apart = judge(pd.concat([others, holdout]), threshold, params)
+        names = apart.methods["method"].isin(holdout["method"])
+        document["holdout"] = _figures(apart) | _rates(apart.methods[names])
+    return document, tables
 
 
 def metrics_document(judgement: Judgement, threshold: float) -> dict[str, Any]:
     """Return what `dvc metrics` and `dvc exp show` show: short names, headlines with intervals."""
-    test = {name: value for name, (value, _, _) in judgement.figures.items()}
-    for name in HEADLINES:
-        _, test[f"{name}_low"], test[f"{name}_high"] = judgement.figures[name]
-    methods = judgement.methods.set_index("method")["correct"]
-    is_fake = (judgement.methods["label"] == "fake").to_numpy()
     return {
         "threshold": threshold,
-        "test": test,
+        "test": _figures(judgement),
         "confusion": {name: int(count) for name, count in judgement.confusion._asdict().items()},
-        "recall": methods[is_fake].to_dict(),
-        "specificity": methods[~is_fake].to_dict(),
+        **_rates(judgement.methods),
     }
+
+
+def _figures(judgement: Judgement) -> dict[str, float]:
+    figures = {name: value for name, (value, _, _) in judgement.figures.items()}
+    for name in HEADLINES:
+        _, figures[f"{name}_low"], figures[f"{name}_high"] = judgement.figures[name]
+    return figures
+
+
+def _rates(methods: pd.DataFrame) -> dict[str, Any]:
+    correct = methods.set_index("method")["correct"]
+    is_fake = (methods["label"] == "fake").to_numpy()
+    return {"recall": correct[is_fake].to_dict(), "specificity": correct[~is_fake].to_dict()}
 
 
 def write_gallery(errors: pd.DataFrame, places: pd.DataFrame, raw: Path, directory: Path) -> None:

@@ -15,6 +15,7 @@ from src.files import replacing
 REAL, FAKE = 0, 1
 LABELS = {REAL: "real", FAKE: "fake"}
 SPLITS = ("train", "val", "test")
+HOLDOUT = "holdout"  # a split beside SPLITS: methods that training never sees
 FAMILIES = ("real", "gan", "diffusion", "other")
 
 Schema = Mapping[str, pa.DataType]
@@ -127,7 +128,7 @@ def _has_structure(table: pa.Table) -> bool:
 def _check_values(table: pd.DataFrame, path: Path | str) -> None:
     allowed = {
         "label": tuple(LABELS),
-        "split": SPLITS,
+        "split": (*SPLITS, HOLDOUT),
         "given_split": (*SPLITS, ""),
         "family": FAMILIES,
     }

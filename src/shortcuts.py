@@ -33,7 +33,7 @@ from src.probes import (
     pixel_features,
 )
 from src.ranks import image_keys, ranks
-from src.schema import LABELS, METADATA, SPLIT_TABLE, read_table
+from src.schema import HOLDOUT, LABELS, METADATA, SPLIT_TABLE, read_table
 from src.shards import ShardReader
 
 _CONFIDENCE = 0.95
@@ -61,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     params = load_params(ShortcutsParams, "shortcuts")
     args.passed.unlink(missing_ok=True)
-    splits = read_table(args.splits_csv, SPLIT_TABLE, ["image_id", "label", "group", *_PLACE])
+    columns = ["image_id", "split", "label", "group", *_PLACE]
+    splits = read_table(args.splits_csv, SPLIT_TABLE, columns)
+    splits = splits[splits["split"] != HOLDOUT]  # all of one class, perhaps
     statistics = read_table(args.metadata_csv, METADATA, _STATISTICS)
     images = sample(splits, statistics, params)
     figures = judge(images, probe_features(images, ShardReader(args.raw)), params)

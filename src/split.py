@@ -16,14 +16,24 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from src.assignment import AssignmentParams, assign_splits
 from src.balance import apportion, fill, webster_sequence
 from src.command import InputError, run
 from src.files import write_json
 from src.params import STRICT, load_params
-from src.ranks import UInt64Array, ranks
-from src.schema import FAKE, LABELS, METADATA, REAL, SPLIT_TABLE, SPLITS, read_table, write_table
+from src.ranks import UInt64Array, order_by_part, ranks
+from src.schema import (
+    FAKE,
+    HOLDOUT,
+    LABELS,
+    METADATA,
+    REAL,
+    SPLIT_TABLE,
+    SPLITS,
+    read_table,
+    write_table,
+)
 
-Fraction = Annotated[float, Field(gt=0, lt=1)]
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
@@ -33,15 +43,11 @@ _CELL = ["split", "label", "method", "mix"]
 
 
 @dataclass(frozen=True, config=STRICT)
-class SplitParams:
+class SplitParams(AssignmentParams):
     """Section `split` of params.yaml."""
 
     images_per_class: Annotated[int, Field(gt=0)] | None
-    test_fraction: Fraction
-    val_fraction: Fraction
-    fold: Annotated[int, Field(ge=0)]
     match_categories: bool
-    seed: Annotated[int, Field(ge=0, lt=2**64)]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -51,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.add_argument(name, type=Path)
     args = parser.parse_args(argv)
     params = load_params(SplitParams, "split")
-    metadata = read_table(args.metadata_csv, METADATA, [*_READ, "key"])
+    metadata = read_table(args.metadata_csv, METADATA, [*_READ, "given_split", "key"])
     splits = balanced_split(metadata, params)
     write_table(splits, args.splits_csv, SPLIT_TABLE)
     write_json(summary(metadata, splits), args.metrics_json)
@@ -64,8 +70,9 @@ def balanced_split(metadata: pd.DataFrame, params: SplitParams) -> pd.DataFrame:
         InputError: the fractions leave no room, a class is empty, the classes have no category in
             common, or there are fewer images than `images_per_class` needs.
     """
-    _check_fractions(params)
     images = metadata.assign(split=assign_splits(metadata, params))
+    held_out = images[images["split"] == HOLDOUT]
+    images = images[images["split"].isin(SPLITS)]
     # Without matching, all images are of one category.
     images["mix"] = images["category"] if params.match_categories else ""
     images = images[images["mix"].isin(_common_categories(images))]
@@ -75,59 +82,15 @@ def balanced_split(metadata: pd.DataFrame, params: SplitParams) -> pd.DataFrame:
     number = cells.ngroup().to_numpy()
     rank = ranks(images["key"].to_numpy(), params.seed)
     drawn = images[_first_of_each(number, rank, quotas.to_numpy())]
-    return drawn[list(SPLIT_TABLE)].sort_values("image_id", ignore_index=True)
-
-
-def assign_splits(metadata: pd.DataFrame, params: SplitParams) -> NDArray[np.str_]:
-    """Return the split of each row; a group has one, whatever will be drawn from it.
-
-    The test sets of folds 0, 1, ... do not overlap, and 1 / test_fraction of them, where that is
-    a whole number, hold every image once: cross-validation.
-    """
-    group, _ = pd.factorize(metadata["group"])
-    place = _places(metadata, group, params.seed)
-    is_test = np.floor(place / params.test_fraction) == params.fold
-    after_test = (place - (params.fold + 1) * params.test_fraction) % 1
-    is_val = after_test < params.val_fraction
-    split: NDArray[np.str_] = np.select([is_test, is_val], ["test", "val"], "train")
-    return split[group]
-
-
-def _places(metadata: pd.DataFrame, group: IntArray, seed: int) -> FloatArray:
-    """Return a place in [0, 1) for each group; of each stratum, equal parts lie in equal slices."""
-    # A group counts as what its real image is, if it has one; of several, its key decides.
-    order = _order(metadata["label"].to_numpy(), metadata["key"].to_numpy())[::-1]
-    place_of = np.empty(group.max() + 1, dtype=np.int64)
-    place_of[group[order]] = order  # of equal groups, the last one written stays
-    first = metadata.iloc[place_of]
-    stratum = first.groupby(["label", "method", "category"]).ngroup().to_numpy()
-    rank = ranks(first["key"].to_numpy(), seed)
-    size = np.bincount(group)
-    order = _order(stratum, rank)
-    start = np.flatnonzero(np.diff(stratum[order], prepend=-1))  # of each stratum
-    before = np.cumsum(size[order]) - size[order]
-    before = before - before[start][stratum[order]]
-    share = before / np.bincount(stratum, weights=size)[stratum[order]]
-    # Each stratum begins at a place of its own, or the small ones would all be in the same fold.
-    offset = ranks(rank[order[start]], seed) / 2.0**64
-    place = np.empty(len(order))
-    place[order] = (share + offset[stratum[order]]) % 1
-    return place
-
-
-def _order(part: NDArray[np.integer], rank: UInt64Array) -> IntArray:
-    """Return the order by part, and by rank within it."""
-    # A radix sort of few parts after a vectorised one: three times as fast as lexsort.
-    order = np.argsort(rank)
-    few = part[order].astype(np.min_scalar_type(part.max()))
-    return order[np.argsort(few, kind="stable")]
+    table = pd.concat([drawn, held_out])[list(SPLIT_TABLE)]
+    return table.sort_values("image_id", ignore_index=True)
 
 
 def _first_of_each(
     part: NDArray[np.integer], rank: UInt64Array, quota: NDArray[np.integer]
 ) -> NDArray[np.bool_]:
     """Return whether an element has one of the `quota[part]` smallest ranks of its part."""
-    order = _order(part, rank)
+    order = order_by_part(part, rank)
     start = np.searchsorted(part[order], np.arange(len(quota)))
     position = np.arange(len(part)) - start[part[order]]
     chosen = np.zeros(len(part), dtype=bool)
@@ -197,20 +160,6 @@ def _methods(supply: pd.Series, split: str, label: int) -> list[tuple[str, int]]
     return sorted(counts.items())
 
 
-def _check_fractions(params: SplitParams) -> None:
-    if params.test_fraction + params.val_fraction >= 1:
-        raise InputError(
-            f"split.test_fraction = {params.test_fraction} and split.val_fraction = "
-            f"{params.val_fraction} leave nothing to train on; their sum must be below 1"
-        )
-    folds = int(1 / params.test_fraction + 1e-9)
-    if params.fold >= folds:
-        raise InputError(
-            f"split.fold = {params.fold}: with split.test_fraction = {params.test_fraction} there "
-            f"are folds 0 to {folds - 1}"
-        )
-
-
 def _common_categories(images: pd.DataFrame) -> set[str]:
     found = {label: set(images.loc[images["label"] == label, "mix"].unique()) for label in LABELS}
     for label, name in LABELS.items():
@@ -233,22 +182,33 @@ def summary(metadata: pd.DataFrame, splits: pd.DataFrame) -> dict[str, Any]:
     has none.
     """
     named = splits.assign(label=splits["label"].map(LABELS))
-    in_use = metadata[metadata["category"].isin(splits["category"])]
+    is_held = splits["split"] == HOLDOUT
+    drawn, held_out = splits[~is_held], splits.loc[is_held, "method"]
+    in_use = metadata[
+        metadata["category"].isin(drawn["category"]) & ~metadata["method"].isin(held_out)
+    ]
     methods = {
         name: in_use.loc[in_use["label"] == label, "method"].unique().tolist()
         for label, name in LABELS.items()
     }
     return {
         "images": len(splits),
-        "images_per_class": len(splits) // len(LABELS),
-        "share": splits["split"].value_counts(normalize=True).to_dict(),
-        "leaked_groups": int((splits.groupby("group")["split"].nunique() > 1).sum()),
+        "images_per_class": len(drawn) // len(LABELS),
+        "share": drawn["split"].value_counts(normalize=True).to_dict(),
+        "leaked_groups": _leaked_groups(splits),
         "counts": {str(split): _counts(rows) for split, rows in named.groupby("split")},
         "imbalance": {
-            str(split): _imbalances(rows, methods) for split, rows in named.groupby("split")
+            str(split): _imbalances(rows, methods)
+            for split, rows in named[~is_held].groupby("split")
         },
         "left_out": _left_out(metadata, splits),
     }
+
+
+def _leaked_groups(splits: pd.DataFrame) -> int:
+    # What is held out may share a group with test: neither is trained on.
+    side = splits["split"].replace(HOLDOUT, "test")
+    return int((side.groupby(splits["group"]).nunique() > 1).sum())
 
 
 def _counts(rows: pd.DataFrame) -> dict[str, Any]:

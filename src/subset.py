@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from src.command import InputError
 from src.params import STRICT
-from src.ranks import UInt64Array, image_keys, ranks
+from src.ranks import UInt64Array, image_keys, order_by_part, ranks
 from src.schema import LABELS
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def draw(images: pd.DataFrame, params: SubsetParams) -> pd.DataFrame:
     keys = image_keys(images["image_id"].to_numpy(dtype=object))
     _check_listed_once(images, keys)
     parts = images.groupby(["method", "label"])
-    order = np.lexsort((ranks(keys, params.seed), parts.ngroup()))
+    order = order_by_part(parts.ngroup().to_numpy(), ranks(keys, params.seed))
     size = parts.size()
     _report_shortfall(size, params.images_per_method)
     counts, quotas = size.to_numpy(), _quotas(size, params).to_numpy()

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src import split
+from src.assignment import assign_splits
 from src.command import InputError
 from src.files import read_json
 from src.ranks import image_keys
 from src.schema import FAKE, METADATA, REAL, SPLIT_TABLE, read_table, write_table
-from src.split import SplitParams, assign_splits, balanced_split, summary
+from src.split import SplitParams, balanced_split, summary
 
 # method -> label, {category: images}
 SOURCES = {
@@ -55,6 +56,8 @@ def split_params(**changes: Any) -> SplitParams:
         "val_fraction": 0.1,
         "fold": 0,
         "match_categories": True,
+        "honour_given_split": False,
+        "holdout_methods": (),
         "seed": 0,
     }
     return SplitParams(**values | changes)
@@ -241,7 +244,8 @@ def test_stage_writes_the_table_and_the_metrics(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     numbers = "images_per_class: 60, test_fraction: 0.2, val_fraction: 0.1, fold: 0"
-    Path("params.yaml").write_text(f"split: {{{numbers}, match_categories: true, seed: 1}}\n")
+    rest = "match_categories: true, honour_given_split: false, holdout_methods: [], seed: 1"
+    Path("params.yaml").write_text(f"split: {{{numbers}, {rest}}}\n")
     filled = METADATA_ALL.assign(sha256="", width=1, height=1, format="jpeg", jpeg_quality=1)
     for column in ("bytes_per_pixel", "brightness", "contrast", "sharpness", "colourfulness"):
         filled[column] = 0.0
