@@ -1,4 +1,4 @@
-"""What dvc.lock names -> the remote, with all that `dvc repro --pull` needs to skip a run elsewhere.
+"""What dvc.lock names -> the remote, with all that lets `dvc repro --pull` skip a run elsewhere.
 
 `dvc push --run-cache` leaves out the outputs that Git keeps (`cache: false`, our metrics). Without
 them DVC cannot restore a run, and repeats it.
