@@ -17,13 +17,20 @@ from src.files import remove_leftovers, replacing
 from src.params import STRICT, load_params
 from src.plan import plan_text
 from src.raw import ShardLimits, write_raw
-from src.sources import BuildSource, Source, folder, sample
+from src.sources import BuildSource, Source, artifact, cifake, ciplab, faces140k, folder, sample
 from src.sources.several import Sources
 from src.subset import SubsetParams, check_known, choose
 
 logger = logging.getLogger(__name__)
 
-SOURCES: Mapping[str, BuildSource] = {"folder": folder.build, "sample": sample.build}
+SOURCES: Mapping[str, BuildSource] = {
+    "artifact": artifact.build,
+    "cifake": cifake.build,
+    "ciplab": ciplab.build,
+    "faces140k": faces140k.build,
+    "folder": folder.build,
+    "sample": sample.build,
+}
 
 
 @dataclass(frozen=True, config=STRICT)
