@@ -10,12 +10,14 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from src.command import InputError
 from tests.conftest import ROOT
+from tools import s3
 from tools.serve import load_server, serve
 
 
@@ -46,6 +48,22 @@ def test_a_second_server_on_the_same_folder_is_refused(tmp_path: Path) -> None:
         pytest.raises(InputError, match=r"listens on .* already"),
     ):
         serve(tmp_path, threading.Event())
+
+
+def test_ports_whose_twin_is_taken_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def taken_at_first(port: int, held: ExitStack) -> int:
+        calls.append(port)
+        if len(calls) == 2:
+            raise OSError("Address already in use")
+        return bind(port, held)
+
+    bind = s3._bind
+    monkeypatch.setattr(s3, "_bind", taken_at_first)
+    ports = list(s3.free_ports().values())
+    assert len(set(ports) | {port + s3.GRPC_OFFSET for port in ports}) == 8
+    assert len(calls) >= 10
 
 
 @pytest.mark.s3

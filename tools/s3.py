@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 # SeaweedFS listens for gRPC 10,000 above each HTTP port.
 GRPC_OFFSET = 10_000
+LAST_PORT = 65_535
 SERVICES = ("s3", "master", "filer", "volume")
 START_SECONDS = 60
 
@@ -176,28 +178,20 @@ def _weed() -> str:
 def free_ports() -> dict[str, int]:
     """Return a port for each service, free now, and whose gRPC twin is free as well."""
     ports: list[int] = []
-    sockets = []
-    try:
+    with ExitStack() as held:  # until all are known, so that none is drawn twice
         while len(ports) < len(SERVICES):
-            first = _bind(0)
-            port = int(first.getsockname()[1])
-            sockets.append(first)
-            if port + GRPC_OFFSET > 65_535:
-                port -= 2 * GRPC_OFFSET
-                sockets.append(_bind(port))
-            sockets.append(_bind(port + GRPC_OFFSET))
+            port = _bind(0, held)
+            try:
+                if port + GRPC_OFFSET > LAST_PORT:
+                    port = _bind(port - 2 * GRPC_OFFSET, held)
+                _bind(port + GRPC_OFFSET, held)
+            except OSError:
+                continue  # another program has it: draw again
             ports.append(port)
-    finally:
-        for each in sockets:
-            each.close()
     return dict(zip(SERVICES, ports, strict=True))
 
 
-def _bind(port: int) -> socket.socket:
-    bound = socket.socket()
-    try:
-        bound.bind((HOST, port))
-    except OSError:
-        bound.close()
-        raise
-    return bound
+def _bind(port: int, held: ExitStack) -> int:
+    bound = held.enter_context(socket.socket())
+    bound.bind((HOST, port))
+    return int(bound.getsockname()[1])
