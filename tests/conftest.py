@@ -85,7 +85,9 @@ class Project:
 def isolated_environment(home: Path) -> dict[str, str]:
     """Return an environment in which only this interpreter's programs and an empty home exist."""
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "GIT_"))}
+    # PYTHON...: a user's Python leaves byte code beside the sources, which must not count as theirs.
+    foreign = ("AWS_", "GIT_", "PYTHON")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
     identity = {"NAME": "test", "EMAIL": "test@example.com"}
     return kept | {
         "PATH": programs,
