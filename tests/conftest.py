@@ -85,7 +85,7 @@ class Project:
 def isolated_environment(home: Path) -> dict[str, str]:
     """Return an environment in which only this interpreter's programs and an empty home exist."""
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    # PYTHON...: a user's Python leaves byte code beside the sources, which must not count as theirs.
+    # PYTHON...: a user's Python leaves byte code beside the sources, which must not matter.
     foreign = ("AWS_", "GIT_", "PYTHON")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
     identity = {"NAME": "test", "EMAIL": "test@example.com"}
