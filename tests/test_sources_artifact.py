@@ -128,7 +128,8 @@ def test_a_killed_fetch_goes_on(served: tuple[dict[str, bytes], Server, str], af
     assert done.returncode == -signal.SIGKILL
     source = artifact.build(url)
     images = source.catalogue()
-    assert source.plan(images).kept.sum() == after + 1
+    # Threads that were putting at that moment may have finished theirs too.
+    assert after + 1 <= source.plan(images).kept.sum() < len(images)
     assert source.prepare(images) == {}
     assert contents(source, images) == {i: files[f"ArtiFact/{i}"] for i in images["image_id"]}
 
