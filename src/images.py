@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from src.command import InputError
 from src.decode import RGBImage, UndecodableImage, decode
 from src.params import STRICT
 from src.ranks import image_keys
@@ -138,9 +139,17 @@ class ImageSet(Dataset[Batch]):
 
 
 def default_workers() -> int:
-    """Return the number of loader processes: of the environment variable, or one per core."""
-    if WORKERS_VARIABLE in os.environ:
-        return int(os.environ[WORKERS_VARIABLE])
+    """Return the number of loader processes: of the environment variable, or one per core.
+
+    Raises:
+        InputError: the variable holds no such number.
+    """
+    if value := os.environ.get(WORKERS_VARIABLE):
+        if not value.isdecimal():
+            raise InputError(
+                f"{WORKERS_VARIABLE}={value}: set it to a number of processes, 0 or more"
+            )
+        return int(value)
     # Processes of one machine share its cores.
     return min(8, max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from src.augment import Augmentation, AugmentParams
 from src.batch_picture import draw_batch
-from src.checkpoints import Checkpoint, fingerprint, only_trainer, scratch_folder
+from src.checkpoints import SCRATCH_VARIABLE, Checkpoint, fingerprint, only_trainer, scratch_folder
 from src.command import InputError, run
 from src.files import replacing, write_json
 from src.images import GridCrops, ImageSet, Request, View, default_workers
@@ -74,6 +74,7 @@ def train_detector(
         checkpoint = Checkpoint(scratch)
         if state := checkpoint.load():
             training.load_state_dict(state)
+        _check_agreement(training.update, accelerator)
         if main_process:
             _draw_first_batch(training, table, outputs.picture)
         training.run(checkpoint, lambda epochs: write_curve(epochs, outputs.curve))
@@ -136,6 +137,15 @@ def write_curve(epochs: Sequence[Epoch], path: Path) -> None:
     with replacing(path) as temporary:
         pd.DataFrame(map(asdict, epochs)).to_csv(
             temporary, index=False, float_format="%.6g", lineterminator="\n"
+        )
+
+
+def _check_agreement(update: int, accelerator: Accelerator) -> None:
+    updates = accelerator.gather(torch.tensor([update], device=accelerator.device)).tolist()
+    if len(set(updates)) > 1:
+        raise InputError(
+            f"the processes would resume at updates {updates}: set {SCRATCH_VARIABLE} to a folder "
+            "that all machines share"
         )
 
 

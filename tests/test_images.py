@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.augment import Augmentation
+from src.command import InputError
 from src.decode import UndecodableImage
 from src.images import (
     GridCrops,
@@ -112,5 +113,8 @@ def test_consecutive_requests_take_every_row_once(rows: int, batch: int) -> None
 def test_the_environment_sets_the_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REAL_OR_GENERATED_WORKERS", "0")
     assert default_workers() == 0
+    monkeypatch.setenv("REAL_OR_GENERATED_WORKERS", "many")
+    with pytest.raises(InputError, match="REAL_OR_GENERATED_WORKERS=many"):
+        default_workers()
     monkeypatch.delenv("REAL_OR_GENERATED_WORKERS")
     assert default_workers() >= 1
