@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score, matthews_corrcoef, roc_auc_score
 
-from src.curves import FloatArray, Ranking, auroc
-from src.intervals import bootstrap
-from src.judgement import EvaluateParams, judge
-from src.metrics import average_precision, confusion, mcc, outcomes
+from src.judging.curves import FloatArray, Ranking, auroc
+from src.judging.intervals import bootstrap
+from src.judging.judgement import EvaluateParams, judge
+from src.judging.metrics import average_precision, confusion, mcc, outcomes
 from src.schema import FAKE
 
 THRESHOLD = 0.5

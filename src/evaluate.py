@@ -9,10 +9,10 @@ import pandas as pd
 
 from src.command import InputError, run
 from src.decode import decode
-from src.figures import overview
 from src.files import replacing, write_json
-from src.gallery import contact_sheet
-from src.judgement import (
+from src.judging.figures import overview
+from src.judging.gallery import contact_sheet
+from src.judging.judgement import (
     HEADLINES,
     EvaluateParams,
     Judgement,
@@ -20,8 +20,8 @@ from src.judgement import (
     choose_threshold,
     judge,
 )
+from src.judging.plots import evaluation_tables, worst_errors
 from src.params import load_params
-from src.plots import evaluation_tables, worst_errors
 from src.schema import HOLDOUT, PREDICTIONS, SPLIT_TABLE, read_table
 from src.shards import ShardReader
 

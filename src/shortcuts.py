@@ -18,10 +18,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from src.command import InputError, run
-from src.curves import Ranking, auroc
 from src.decode import decode
 from src.files import replacing, write_json
-from src.intervals import bootstrap_intervals
+from src.judging.curves import Ranking, auroc
+from src.judging.intervals import bootstrap_intervals
 from src.parallel import map_images
 from src.params import STRICT, load_params
 from src.probes import (

@@ -15,18 +15,24 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from src.augment import Augmentation, AugmentParams
-from src.batch_picture import draw_batch
-from src.checkpoints import SCRATCH_VARIABLE, Checkpoint, fingerprint, only_trainer, scratch_folder
 from src.command import InputError, run
 from src.files import replacing, write_json
 from src.images import GridCrops, ImageSet, Request, View, default_workers
-from src.initialise import init_from_scratch
-from src.loop import Epoch, Sets, Training, TrainParams
 from src.models import Detector, ModelParams, build_detector, save_identity
 from src.params import load_params
 from src.ranks import ranks
 from src.schema import FAKE, LABELS, REAL, SPLIT_TABLE, read_table
 from src.scoring import fix_arithmetic
+from src.training.batch_picture import draw_batch
+from src.training.checkpoints import (
+    SCRATCH_VARIABLE,
+    Checkpoint,
+    fingerprint,
+    only_trainer,
+    scratch_folder,
+)
+from src.training.initialise import init_from_scratch
+from src.training.loop import Epoch, Sets, Training, TrainParams
 
 MANIFEST = "manifest.json"  # of data/raw: the checksums of all shards
 _ACCELERATE_NAMES = {"fp32": "no", "bf16": "bf16"}

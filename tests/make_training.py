@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 
 from src.augment import AugmentParams
-from src.loop import TrainParams
 from src.models import ModelParams
 from src.ranks import image_key
 from src.schema import SPLIT_TABLE, write_table
 from src.shards import write_shard
 from src.train import Outputs, Settings
+from src.training.loop import TrainParams
 from tests.make_data import METHODS, encode, make_image
 
 AUGMENT = AugmentParams(

@@ -9,7 +9,7 @@ import pytest
 from src.assignment import LEFT_OUT, AssignmentParams, assign_splits
 from src.command import InputError
 from src.evaluate import evaluate
-from src.judgement import EvaluateParams
+from src.judging.judgement import EvaluateParams
 from src.ranks import image_keys
 from src.schema import FAKE, HOLDOUT, REAL
 from src.split import balanced_split, summary

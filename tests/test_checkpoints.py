@@ -8,14 +8,14 @@ from typing import BinaryIO
 import pytest
 import torch
 
-from src.checkpoints import Checkpoint, fingerprint, only_trainer, scratch_folder
 from src.command import InputError
+from src.training.checkpoints import Checkpoint, fingerprint, only_trainer, scratch_folder
 
 HOLD = """
 import sys, time
 from pathlib import Path
 from typing import BinaryIO
-from src.checkpoints import only_trainer
+from src.training.checkpoints import only_trainer
 with only_trainer(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

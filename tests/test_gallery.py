@@ -1,6 +1,6 @@
 import numpy as np
 
-from src.gallery import GAP, contact_sheet
+from src.judging.gallery import GAP, contact_sheet
 
 
 def test_images_are_shown_pixel_by_pixel() -> None:

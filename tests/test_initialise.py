@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src.initialise import init_from_scratch
 from src.models import build_detector
+from src.training.initialise import init_from_scratch
 from tests.make_training import MODEL
 
 CLASSES = ("real", "fake")

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from src.intervals import FloatArray, bootstrap, bootstrap_intervals, interval, rate_intervals
+from src.judging.intervals import (
+    FloatArray,
+    bootstrap,
+    bootstrap_intervals,
+    interval,
+    rate_intervals,
+)
 
 
 def coverage(trials: FloatArray, groups: NDArray[Any], rate: float) -> float:

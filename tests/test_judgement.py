@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from src.command import InputError
-from src.judgement import (
+from src.judging.judgement import (
     CURVE_POINTS,
     EvaluateParams,
     check_predictions,

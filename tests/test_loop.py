@@ -9,12 +9,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from src.checkpoints import Checkpoint
 from src.command import InputError
-from src.loop import Epoch, Training
 from src.models import Detector, StateDict
 from src.scoring import fix_arithmetic
 from src.train import prepare
+from src.training.checkpoints import Checkpoint
+from src.training.loop import Epoch, Training
 from tests.make_training import PLAIN, make_split, settings
 
 
@@ -91,7 +91,7 @@ def test_accumulation_is_arithmetic_only(table: Any, root: Path) -> None:
 def test_a_run_cut_off_anywhere_ends_with_the_weights_of_a_whole_one(
     table: Any, root: Path, tmp_path: Path, saves: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("src.loop.CHECKPOINT_SECONDS", -1.0)  # save after every update
+    monkeypatch.setattr("src.training.loop.CHECKPOINT_SECONDS", -1.0)  # save after every update
     whole = build(table, root)
     whole.run(Checkpoint(tmp_path / "whole"), ignore)
 
@@ -124,7 +124,7 @@ def test_training_stops_when_patience_ends(
 ) -> None:
     worse = iter(np.linspace(0.9, 0.1, 20))
     monkeypatch.setattr(
-        "src.loop.validate",
+        "src.training.loop.validate",
         lambda *_: {"val_loss": 1.0, "val_mcc": float(next(worse)), "val_auroc": 0.5},
     )
     training = build(table, root, epochs=20, patience=3)

@@ -7,8 +7,8 @@ import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis.extra import numpy as arrays
 
-from src import curves, metrics
-from src.curves import Curve, FloatArray, IntArray, Ranking
+from src.judging import curves, metrics
+from src.judging.curves import Curve, FloatArray, IntArray, Ranking
 
 # Real images at .1 .4 .4 .6, fakes at .35 .4 .7 .9: few enough to work every figure by hand.
 Y_TRUE = np.array([0, 0, 0, 0, 1, 1, 1, 1])

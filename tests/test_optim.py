@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from src.models import Detector, build_detector, parameter_groups
-from src.optim import Schedule, build_average, build_optimizer, set_learning_rate
+from src.training.optim import Schedule, build_average, build_optimizer, set_learning_rate
 from tests.make_training import MODEL
 
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from src.command import InputError
-from src.order import Order
 from src.ranks import image_keys
+from src.training.order import Order
 
 KEYS = image_keys(f"method/{i}.jpg" for i in range(30))
 

@@ -55,7 +55,7 @@ def test_a_parameter_reruns_what_it_can_change(
 
 
 def test_a_changed_metric_reruns_evaluate_only(project: Project) -> None:
-    path = project.folder / "src/metrics.py"
+    path = project.folder / "src/judging/metrics.py"
     path.write_text(path.read_text(encoding="utf-8") + "\n# another metric\n", encoding="utf-8")
     assert project.repro() == ["evaluate"]
 

@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 import sklearn.metrics
 
-from src import plots
-from src.judgement import CURVE_POINTS, judge
-from src.metrics import Confusion
+from src.judging import plots
+from src.judging.judgement import CURVE_POINTS, judge
+from src.judging.metrics import Confusion
 from tests.make_predictions import make_predictions
 from tests.test_judgement import PARAMS
 

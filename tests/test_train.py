@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 DIE = """
 import os, signal, sys
 import torch
-import src.checkpoints, src.loop
+import src.training.checkpoints, src.training.loop
 from src.train import main
 
 moment, number, *paths = sys.argv[1:]
@@ -40,7 +40,7 @@ def save(state, file):
         os.kill(os.getpid(), signal.SIGKILL)
 
 torch.save = save
-src.loop.CHECKPOINT_SECONDS = -1.0
+src.training.loop.CHECKPOINT_SECONDS = -1.0
 main(paths)
 """
 

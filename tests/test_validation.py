@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import matthews_corrcoef
 
 from src.scoring import fake_logit
-from src.validation import best_mcc, validate
+from src.training.validation import best_mcc, validate
 
 scores_of_one_class = st.lists(st.integers(-5, 5), min_size=1, max_size=15)
 

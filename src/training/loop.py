@@ -18,15 +18,15 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from src.checkpoints import Checkpoint
 from src.command import InputError
 from src.images import Batch, ImageSet, build_loader
 from src.models import Detector, StateDict, parameter_groups
-from src.optim import Schedule, build_average, build_optimizer, set_learning_rate
-from src.order import Order
 from src.params import STRICT
 from src.scoring import Scorer
-from src.validation import IntArray, validate
+from src.training.checkpoints import Checkpoint
+from src.training.optim import Schedule, build_average, build_optimizer, set_learning_rate
+from src.training.order import Order
+from src.training.validation import IntArray, validate
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ import pandas as pd
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from src import metrics
 from src.command import InputError
-from src.curves import FloatArray, IntArray, Ranking, auroc
-from src.intervals import Interval, Statistic, bootstrap_intervals, rate_intervals
-from src.metrics import Confusion
+from src.judging import metrics
+from src.judging.curves import FloatArray, IntArray, Ranking, auroc
+from src.judging.intervals import Interval, Statistic, bootstrap_intervals, rate_intervals
+from src.judging.metrics import Confusion
 from src.params import STRICT
 from src.schema import FAKE, LABELS, REAL
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from src import metrics
-from src.curves import Ranking
-from src.intervals import rate_intervals
-from src.judgement import CURVE_POINTS, Judgement
-from src.metrics import Confusion
+from src.judging import metrics
+from src.judging.curves import Ranking
+from src.judging.intervals import rate_intervals
+from src.judging.judgement import CURVE_POINTS, Judgement
+from src.judging.metrics import Confusion
 from src.schema import FAKE, LABELS, REAL
 
 HISTOGRAM_BINS = 40

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 SCRATCH_VARIABLE = "REAL_OR_GENERATED_SCRATCH"
 _LIBRARIES = ("accelerate", "albumentations", "numpy", "opencv-python-headless", "timm", "torch")
-_SOURCES = Path(__file__).parent
+_SOURCES = Path(__file__).parent.parent
 
 
 def scratch_folder() -> Path:

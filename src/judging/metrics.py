@@ -2,7 +2,7 @@
 
 Two views of the same predictions: a `Curve` (every threshold; AUROC, AP, ...) and a `Confusion`
 (one threshold; MCC, recall, ...). Both take a weight per image, and a bootstrap round is nothing
-but other weights (src/intervals.py): the scores are sorted once, and a round costs a few
+but other weights (src/judging/intervals.py): the scores are sorted once, and a round costs a few
 cumulative sums.
 """
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from src.curves import Curve, FloatArray, IntArray, Number, dot, ratio
+from src.judging.curves import Curve, FloatArray, IntArray, Number, dot, ratio
 
 
 def average_precision(curve: Curve) -> float:

@@ -1,4 +1,4 @@
-"""Tables of src/plots.py -> one matplotlib figure that sums up a detector."""
+"""Tables of src/judging/plots.py -> one matplotlib figure that sums up a detector."""
 
 from collections.abc import Mapping
 

@@ -1,0 +1,1 @@
+"""What predictions say: metrics, intervals, tables, pictures."""

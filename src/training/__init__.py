@@ -1,0 +1,1 @@
+"""How a detector is trained: order of the images, optimiser, loop, checkpoints, validation."""
