@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export NO_ALBUMENTATIONS_UPDATE := 1
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup plan repro format check test test-unit remote s3 doctor verify push gate compare lock clean
+.PHONY: help setup plan repro format check test test-unit remote s3 doctor verify push gate compare report lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -71,6 +71,10 @@ gate: $(READY) ## fail where dvc.lock is not what dvc repro would write; needs n
 
 compare: $(READY) ## what changed since BASE=main, as Markdown and pictures in .scratch/comparison
 	@python -m tools.compare '$(or $(BASE),main)' .scratch/comparison
+
+report: $(READY) ## the last run, with its studies, as one page: plots/report.html
+	dvc repro
+	dvc repro --single-item studies/report/dvc.yaml
 
 lock: $(READY) ## compile requirements.in into requirements.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet requirements.in --output-file requirements.txt
