@@ -1,4 +1,4 @@
-"""Stage `predict`: a detector and the images of val and test -> one score per image."""
+"""Stage `predict`: a detector and the images of val and test -> one logit per image."""
 
 import argparse
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ import pandas as pd
 from accelerate import Accelerator
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from scipy.special import expit
 
 from src.command import run
 from src.images import GridCrops, ImageSet, default_workers
@@ -37,12 +36,12 @@ def predict(
     params: PredictParams,
     accelerator: Accelerator,
 ) -> pd.DataFrame:
-    """Return `table` with `logit` (log odds of fake) and `score` (P(fake) in [0, 1])."""
+    """Return `table` with `logit`, the log odds of fake."""
     crops = GridCrops(detector.identity.view, params.crops_per_side)
     images = ImageSet(table, root, crops)
     score = Scorer(images, params.batch_size, accelerator, default_workers())
     logits = fake_logit(score(detector.to(accelerator.device)).double()).numpy().round(_DIGITS)
-    return table.assign(logit=logits, score=expit(logits))
+    return table.assign(logit=logits)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

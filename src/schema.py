@@ -70,8 +70,7 @@ PREDICTIONS: Schema = {
     "family": pa.string(),
     "category": pa.string(),
     "group": pa.string(),
-    "logit": pa.float64(),
-    "score": pa.float64(),  # P(fake) in [0, 1]
+    "logit": pa.float64(),  # log odds of fake as the detector gives them; see calibration.py
 }
 
 
