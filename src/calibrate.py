@@ -1,4 +1,4 @@
-"""Stage `calibrate`: the predictions of validation -> temperature and threshold, frozen."""
+"""Stage `calibrate`: the predictions of validation -> temperature, threshold, limit of distance."""
 
 import argparse
 import logging
@@ -37,6 +37,7 @@ _DIGITS = 6  # of a temperature, as they are written
 class CalibrateParams:
     """Section `calibrate` of params.yaml."""
 
+    far_quantile: Annotated[float, Field(gt=0, lt=1)]  # of validation is not far from training
     bootstrap_rounds: Annotated[int, Field(ge=20)]  # for the interval of the temperature
     confidence: Annotated[float, Field(ge=0.5, lt=1)]
     seed: Annotated[int, Field(ge=0)]
@@ -58,6 +59,8 @@ def calibrate(
     calibration = Calibration(
         temperature=temperature,
         threshold=best_threshold(Ranking(labels, expit(logits / temperature)).curve()),
+        # Source: Sun et al. 2022 (see reference.py), which keep 95 % of what is not far, too.
+        far_distance=float(np.quantile(validation["distance"], params.far_quantile)),
     )
     ends = bootstrap_intervals(
         lambda weights: {"temperature": fit_temperature(labels, logits, weights)},
@@ -71,6 +74,7 @@ def calibrate(
         "temperature_low": float(ends.low),
         "temperature_high": float(ends.high),
         "threshold": calibration.threshold,
+        "far_distance": calibration.far_distance,
         "val_loss_before": log_loss(labels, logits),
         "val_loss_after": log_loss(labels, logits / temperature),
     }

@@ -22,7 +22,7 @@ METHODS = {
     ("lama", "other", FAKE): 0.4,
 }
 IMAGES_PER_GROUP = 2
-CALIBRATION = Calibration(temperature=0.8, threshold=0.45)
+CALIBRATION = Calibration(temperature=0.8, threshold=0.45, far_distance=0.9)
 
 
 def make_predictions(images_per_method: int, seed: int, strength: float = 1.0) -> pd.DataFrame:
@@ -41,6 +41,7 @@ def make_predictions(images_per_method: int, seed: int, strength: float = 1.0) -
                 "image_id": [f"{method}/{name}.jpg" for name in names],
                 "group": [f"{method}/{group}" for group in groups],
                 "logit": logits,
+                "distance": generator.random(images_per_method),
             }
             same = {"split": split, "label": label, "method": method, "family": family}
             tables.append(pd.DataFrame({**columns, **same, "category": ""}))

@@ -20,7 +20,7 @@ from src.command import InputError
 from src.schema import PREDICTIONS, write_table
 from tests.make_predictions import make_predictions
 
-PARAMS = CalibrateParams(bootstrap_rounds=50, confidence=0.95, seed=0)
+PARAMS = CalibrateParams(far_quantile=0.9, bootstrap_rounds=50, confidence=0.95, seed=0)
 PATHS = ["predictions.csv", "calibration.json", "calibrate.json"]
 
 
@@ -88,6 +88,7 @@ def test_every_decision_is_free_of_the_test_labels(
     calibration = load_calibration(tmp_path / PATHS[1])
     assert document["temperature"] == calibration.temperature
     assert document["threshold"] == calibration.threshold
+    assert document["far_distance"] == calibration.far_distance
 
 
 def test_the_document_holds_what_it_did_to_validation(validation: pd.DataFrame) -> None:
@@ -95,6 +96,13 @@ def test_the_document_holds_what_it_did_to_validation(validation: pd.DataFrame) 
 
     assert document["temperature_low"] < calibration.temperature < document["temperature_high"]
     assert document["val_loss_after"] < document["val_loss_before"]
+
+
+def test_the_asked_share_of_validation_is_not_far(validation: pd.DataFrame) -> None:
+    calibration, _ = calibrate(validation, PARAMS)
+
+    near = validation["distance"] <= calibration.far_distance
+    assert near.mean() == pytest.approx(PARAMS.far_quantile, abs=0.01)
 
 
 def test_the_threshold_is_of_calibrated_scores(validation: pd.DataFrame) -> None:

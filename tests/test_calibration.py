@@ -15,7 +15,7 @@ from src.command import InputError
     st.floats(1e-3, 1e3),
 )
 def test_a_temperature_keeps_the_ranking(logits: FloatArray, temperature: float) -> None:
-    scores = Calibration(temperature, 0.5).probability(logits)
+    scores = Calibration(temperature, 0.5, 1.0).probability(logits)
 
     assert ((scores >= 0) & (scores <= 1)).all()
     order = np.argsort(logits)
@@ -23,13 +23,13 @@ def test_a_temperature_keeps_the_ranking(logits: FloatArray, temperature: float)
 
 
 def test_odds_of_even_stay_even_and_a_temperature_of_one_changes_nothing() -> None:
-    assert Calibration(3.0, 0.5).probability(np.zeros(1))[0] == 0.5
-    assert Calibration(1.0, 0.5).probability(np.log([3.0]))[0] == pytest.approx(0.75)
-    assert Calibration(2.0, 0.5).probability(np.log([9.0]))[0] == pytest.approx(0.75)
+    assert Calibration(3.0, 0.5, 1.0).probability(np.zeros(1))[0] == 0.5
+    assert Calibration(1.0, 0.5, 1.0).probability(np.log([3.0]))[0] == pytest.approx(0.75)
+    assert Calibration(2.0, 0.5, 1.0).probability(np.log([9.0]))[0] == pytest.approx(0.75)
 
 
 def test_what_is_saved_is_read(tmp_path: Path) -> None:
-    calibration = Calibration(1.25, 0.375)
+    calibration = Calibration(1.25, 0.375, 0.5)
     save_calibration(calibration, tmp_path / "c.json")
 
     assert load_calibration(tmp_path / "c.json") == calibration
@@ -38,8 +38,11 @@ def test_what_is_saved_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"temperature": 0, "threshold": 0.5}', "temperature: Input should be greater than 0"),
-        ('{"temperature": 1.0}', "threshold: Field required"),
+        (
+            '{"temperature": 0, "threshold": 0.5, "far_distance": 1.0}',
+            "temperature: Input should be greater than 0",
+        ),
+        ('{"temperature": 1.0, "far_distance": 1.0}', "threshold: Field required"),
         ("[", "Invalid JSON"),
     ],
 )
