@@ -22,6 +22,7 @@ from tools.set_remote import set_remote
 
 ROOT = Path(__file__).parents[1]
 OUTPUTS = ("dvc.lock", "data/", "metrics/", "models/", "plots/")
+STUDY_OUTPUTS = re.compile(r"studies/\w+/(dvc\.lock|results/)")
 
 # A run of seconds on four methods of 40 pictures. Their grain gives the class away in the file
 # size too, so the gate is open; a test of its own closes it.
@@ -116,11 +117,8 @@ def make_project(folder: Path, home: Path, params: Mapping[str, Any]) -> Project
         text=True,
     ).stdout.splitlines()
     for name in listed:
-        if (
-            not name.startswith(OUTPUTS)
-            and not name.endswith("/dvc.lock")
-            and (ROOT / name).is_file()
-        ):
+        is_output = name.startswith(OUTPUTS) or STUDY_OUTPUTS.match(name)
+        if not is_output and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     for output in OUTPUTS[1:]:
