@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export NO_ALBUMENTATIONS_UPDATE := 1
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup plan repro format check test test-unit remote s3 doctor verify push gate diff compare crossval holdout robustness lock clean
+.PHONY: help setup plan repro format check test test-unit remote s3 doctor verify push gate diff compare crossval holdout robustness report lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -86,6 +86,10 @@ holdout: $(READY) ## study: leave each generator out of training, say how well i
 robustness: $(READY) ## study: test images recompressed, resized, blurred, ...: what is left of the figures
 	dvc repro studies/robustness/dvc.yaml
 	@cat studies/robustness/results/README.md
+
+report: $(READY) ## the last run, with its studies, as one page: plots/report.html
+	dvc repro
+	dvc repro --single-item studies/report/dvc.yaml
 
 lock: $(READY) ## compile requirements.in into requirements.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet requirements.in --output-file requirements.txt

@@ -11,7 +11,8 @@ from sklearn.metrics import average_precision_score, matthews_corrcoef, roc_auc_
 from src.judging.curves import FloatArray, Ranking, auroc
 from src.judging.intervals import bootstrap
 from src.judging.judgement import EvaluateParams, judge
-from src.judging.metrics import average_precision, confusion, mcc, outcomes
+from src.judging.mcc import mcc
+from src.judging.metrics import average_precision, confusion, outcomes
 from src.schema import FAKE
 
 THRESHOLD = 0.5
@@ -21,7 +22,7 @@ def predictions(images: int, methods: int) -> pd.DataFrame:
     """Return made-up test predictions of balanced classes, three images a group."""
     generator = np.random.default_rng(0)
     label = np.arange(images) % 2
-    score = 1 / (1 + np.exp(-2 * (label - 0.5) - generator.normal(size=images)))
+    logit = 2 * (label - 0.5) + generator.normal(size=images)
     method = pd.Series(generator.integers(methods, size=images) * 2 + label).map("m{:02d}".format)
     return pd.DataFrame(
         {
@@ -30,7 +31,8 @@ def predictions(images: int, methods: int) -> pd.DataFrame:
             "method": method,
             "family": np.where(label == FAKE, "gan", "real"),
             "group": np.arange(images) // 3,
-            "score": score,
+            "logit": logit,
+            "score": 1 / (1 + np.exp(-logit)),
         }
     )
 

@@ -1,4 +1,4 @@
-"""data/predictions.csv -> metrics/evaluate.json, tables and pictures in plots/."""
+"""Predictions and calibration -> metrics/evaluate.json, tables and pictures in plots/."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from src.calibration import Calibration, load_calibration
 from src.command import InputError, run
 from src.decode import decode
 from src.files import replacing, write_json
@@ -14,10 +15,10 @@ from src.judging.figures import overview
 from src.judging.gallery import contact_sheet
 from src.judging.judgement import (
     HEADLINES,
+    PROBABILITIES,
     EvaluateParams,
     Judgement,
     check_predictions,
-    choose_threshold,
     judge,
 )
 from src.judging.plots import evaluation_tables, worst_errors
@@ -30,29 +31,27 @@ GALLERY_TILE = 200  # pixels; ArtiFact's images are 200 x 200
 
 
 def evaluate(
-    predictions: pd.DataFrame, params: EvaluateParams
+    predictions: pd.DataFrame, calibration: Calibration, params: EvaluateParams
 ) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     """Return the metrics document and the tables of plots/evaluate by name.
 
-    The threshold is chosen on the rows of split `val`, every figure comes from those of `test`;
-    those of `holdout`, if any, are judged apart.
+    Every figure comes from the rows of split `test`; those of `holdout`, if any, are judged apart.
+    What validation had to decide stands in `calibration`.
 
     Raises:
-        InputError: a split lacks a class, or a score is not in [0, 1].
+        InputError: test lacks a class, or a logit is no number.
     """
     check_predictions(predictions)
-    validation, test, holdout = (
-        predictions[predictions["split"] == split] for split in ("val", "test", HOLDOUT)
-    )
-    threshold = choose_threshold(validation)
-    judgement = judge(test, threshold, params)
+    judged = predictions.assign(score=calibration.probability(predictions["logit"].to_numpy()))
+    test, holdout = (judged[judged["split"] == split] for split in ("test", HOLDOUT))
+    judgement = judge(test, calibration.threshold, params)
     tables = evaluation_tables(test, judgement, params.calibration_bins, params.confidence)
-    tables["errors"] = worst_errors(test, threshold, params.worst_images)
-    document = metrics_document(judgement, threshold)
+    tables["errors"] = worst_errors(test, calibration.threshold, params.worst_images)
+    document = metrics_document(judgement, calibration.threshold)
     if len(holdout):
         # A class that nothing is held out of is that of test.
         others = test[~test["label"].isin(holdout["label"])]
-        apart = judge(pd.concat([others, holdout]), threshold, params)
+        apart = judge(pd.concat([others, holdout]), calibration.threshold, params)
         names = apart.methods["method"].isin(holdout["method"])
         document["holdout"] = _figures(apart) | _rates(apart.methods[names])
     return document, tables
@@ -70,7 +69,7 @@ def metrics_document(judgement: Judgement, threshold: float) -> dict[str, Any]:
 
 def _figures(judgement: Judgement) -> dict[str, float]:
     figures = {name: value for name, (value, _, _) in judgement.figures.items()}
-    for name in HEADLINES:
+    for name in (*HEADLINES, *PROBABILITIES, *(f"{name}_before" for name in PROBABILITIES)):
         _, figures[f"{name}_low"], figures[f"{name}_high"] = judgement.figures[name]
     return figures
 
@@ -115,13 +114,14 @@ def write_plots(tables: Mapping[str, pd.DataFrame], directory: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, judge, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("predictions_csv", "splits_csv", "raw", "metrics_json", "plots", "gallery"):
+    inputs = ("predictions_csv", "calibration_json", "splits_csv", "raw")
+    for name in (*inputs, "metrics_json", "plots", "gallery"):
         parser.add_argument(name, type=Path)
     args = parser.parse_args(argv)
     params = load_params(EvaluateParams, "evaluate")
     predictions = read_table(args.predictions_csv, PREDICTIONS)
     places = read_table(args.splits_csv, SPLIT_TABLE, ["image_id", "shard", "offset", "length"])
-    document, tables = evaluate(predictions, params)
+    document, tables = evaluate(predictions, load_calibration(args.calibration_json), params)
     with replacing(args.plots) as plots, replacing(args.gallery) as gallery:
         write_plots(tables, plots)
         write_gallery(tables["errors"], places, args.raw, gallery)

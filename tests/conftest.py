@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
+from selenium.webdriver.chrome.webdriver import WebDriver
 
+from tests.browser import open_chromium
 from tests.make_data import make_artifact_folder
 from tools.s3 import Identity, S3Server
 from tools.set_remote import set_remote
@@ -152,6 +154,13 @@ def project(built: Project, tmp_path: Path) -> Project:
     """A copy of the built project that a test may change."""
     shutil.copytree(built.folder, tmp_path / "project", symlinks=True)
     return Project(tmp_path / "project", built.environment)
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
+    """A browser without a network."""
+    with open_chromium(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
+from src.calibration import Calibration, save_calibration
 from src.ranks import image_key
 from src.schema import FAKE, PREDICTIONS, REAL, SPLIT_TABLE, write_table
 from src.shards import write_shard
@@ -20,6 +22,7 @@ METHODS = {
     ("lama", "other", FAKE): 0.4,
 }
 IMAGES_PER_GROUP = 2
+CALIBRATION = Calibration(temperature=0.8, threshold=0.45, far_distance=0.9)
 
 
 def make_predictions(images_per_method: int, seed: int, strength: float = 1.0) -> pd.DataFrame:
@@ -38,15 +41,20 @@ def make_predictions(images_per_method: int, seed: int, strength: float = 1.0) -
                 "image_id": [f"{method}/{name}.jpg" for name in names],
                 "group": [f"{method}/{group}" for group in groups],
                 "logit": logits,
-                "score": 1 / (1 + np.exp(-logits)),
+                "distance": generator.random(images_per_method),
             }
             same = {"split": split, "label": label, "method": method, "family": family}
             tables.append(pd.DataFrame({**columns, **same, "category": ""}))
     return pd.concat(tables, ignore_index=True)[list(PREDICTIONS)]
 
 
+def scored(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return `predictions` with `score`, as a calibration that changes nothing gives it."""
+    return predictions.assign(score=expit(predictions["logit"]))
+
+
 def write_evaluation_inputs(folder: Path, predictions: pd.DataFrame) -> None:
-    """Write data/predictions.csv, data/splits.csv and data/raw of a project in `folder`."""
+    """Write all that the stage `evaluate` reads of a project into `folder`."""
     raw = folder / "data/raw"
     raw.mkdir(parents=True, exist_ok=True)
     members = [
@@ -63,3 +71,4 @@ def write_evaluation_inputs(folder: Path, predictions: pd.DataFrame) -> None:
     )
     write_table(splits, folder / "data/splits.csv", SPLIT_TABLE)
     write_table(predictions, folder / "data/predictions.csv", PREDICTIONS)
+    save_calibration(CALIBRATION, folder / "models/calibration.json")

@@ -9,7 +9,7 @@ import pytest
 from src.command import InputError
 from src.judging.judgement import EvaluateParams
 from tests.conftest import ROOT, Project
-from tests.make_predictions import make_predictions
+from tests.make_predictions import make_predictions, scored
 from tools import compare as tool
 from tools.compare import Version, check_same_test, common_groups, compare, conclusion, page
 
@@ -24,7 +24,7 @@ PARAMS = EvaluateParams(
 
 
 def version(name: str, strength: float = 1.0, seed: int = 0, images: int = 40) -> Version:
-    table = make_predictions(images, seed, strength)
+    table = scored(make_predictions(images, seed, strength))
     return Version(name, table[table["split"] == "test"].reset_index(drop=True), 0.5)
 
 

@@ -89,7 +89,8 @@ def test_a_stage_has_its_module_and_its_tests(stage: str) -> None:
 
 @each_stage
 def test_each_path_of_the_command_is_a_dep_or_an_out_and_none_is_hidden(stage: str) -> None:
-    paths = set(STAGES[stage]["cmd"].split()[3:])
+    words = STAGES[stage]["cmd"].split()[3:]
+    paths = {word for word in words if not word.startswith("--")}
     data = {dep for dep in deps(stage) if not dep.startswith("src/")} | outs(stage)
     assert paths == data
 
@@ -168,6 +169,7 @@ def test_only_models_know_timm() -> None:
 STUDIES: dict[str, dict[str, Any]] = {
     f"{path.parent.name}:{stage}": entry
     for path in sorted(ROOT.glob("studies/*/dvc.yaml"))
+    if path.parent.name != "report"  # it shows what the others found
     for stage, entry in yaml.safe_load(path.read_text())["stages"].items()
 }
 each_study_stage = pytest.mark.parametrize("name", STUDIES)

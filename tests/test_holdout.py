@@ -22,7 +22,7 @@ from studies.holdout.summary import (
     rows_about,
 )
 from tests.conftest import ROOT, Project
-from tests.make_predictions import make_predictions
+from tests.make_predictions import make_predictions, scored
 
 PARAMS = EvaluateParams(
     bootstrap_rounds=199,
@@ -36,7 +36,7 @@ PARAMS = EvaluateParams(
 
 def runs(images: int = 40) -> tuple[Judged, Judged]:
     """A run without stylegan2, whose fakes all score low, and the run with all."""
-    trained = make_predictions(images, seed=0)
+    trained = scored(make_predictions(images, seed=0))
     unseen = trained.copy()
     left_out = unseen["method"] == "stylegan2"
     unseen.loc[left_out, "split"] = HOLDOUT
@@ -111,7 +111,7 @@ def test_names_stand_once(tmp_path: Path) -> None:
 
 def test_a_run_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    missing = [str(tmp_path / name) for name in ("judged", "p.csv", "e.json", "results")]
+    missing = [str(tmp_path / name) for name in ("judged", "p.csv", "c.json", "results")]
     with pytest.raises(InputError, match=r"p\.csv is missing; run make holdout"):
         study.main(missing)
 

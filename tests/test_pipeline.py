@@ -14,7 +14,7 @@ from tests.conftest import TINY, Project, make_project
 
 pytestmark = pytest.mark.slow
 
-STAGES = ["download", "metadata", "split", "shortcuts", "train", "predict", "evaluate"]
+STAGES = ["download", "metadata", "split", "shortcuts", "train", "predict", "calibrate", "evaluate"]
 
 
 def test_a_second_repro_runs_nothing(project: Project) -> None:
@@ -42,7 +42,7 @@ def test_two_rebuilds_from_nothing_are_equal_to_the_byte(
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"train.seed": 1}, ["train", "predict", "evaluate"]),
+        ({"train.seed": 1}, ["train", "predict", "calibrate", "evaluate"]),
         ({"evaluate.seed": 1}, ["evaluate"]),
         ({"shortcuts.seed": 1}, ["shortcuts"]),
     ],
@@ -107,8 +107,8 @@ def test_a_run_killed_in_training_ends_with_the_same_weights(project: Project) -
         process.wait()
     assert not (project.folder / "models/detector.safetensors").exists()
 
-    assert project.repro() == ["train", "predict", "evaluate"]
-    assert twin.repro() == ["train", "predict", "evaluate"]
+    assert project.repro() == ["train", "predict", "calibrate", "evaluate"]
+    assert twin.repro() == ["train", "predict", "calibrate", "evaluate"]
     assert project.read("dvc.lock") == twin.read("dvc.lock")
     assert not list((project.folder / ".scratch").rglob("*.pt"))
 

@@ -9,7 +9,6 @@ predictions in it, test sets that differ); 2 wrong command line.
 
 import argparse
 import io
-import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -21,7 +20,9 @@ import numpy as np
 import pandas as pd
 from dvc.exceptions import DvcException
 from dvc.scm import SCMError
+from pydantic import TypeAdapter, ValidationError
 
+from src.calibration import Calibration
 from src.command import InputError, run
 from src.files import write_json
 from src.judging.judgement import EvaluateParams
@@ -33,7 +34,8 @@ logger = logging.getLogger("compare")
 
 WORKSPACE = "workspace"
 PREDICTIONS_CSV = "data/predictions.csv"
-EVALUATE_JSON = "metrics/evaluate.json"
+CALIBRATION_JSON = "models/calibration.json"
+_COLUMNS = ("image_id", "split", "label", "group", "logit")
 TITLES = {
     "mcc": "MCC",
     "ap": "average precision",
@@ -48,7 +50,7 @@ class Version(NamedTuple):
     """The detector of a revision, as far as its test images tell."""
 
     name: str
-    test: pd.DataFrame  # rows of PREDICTIONS, sorted by image_id
+    test: pd.DataFrame  # image_id, label, group and score, sorted by image_id
     threshold: float  # frozen on its own validation images
 
 
@@ -70,12 +72,15 @@ def read_version(rev: str) -> Version:
         InputError: it is unknown, or holds no predictions that can be had.
     """
     content = read_file(PREDICTIONS_CSV, rev)
-    table = parse_table(io.BytesIO(content), f"{PREDICTIONS_CSV} of {rev}", PREDICTIONS)
+    name = f"{PREDICTIONS_CSV} of {rev}"
+    table = parse_table(io.BytesIO(content), name, PREDICTIONS, _COLUMNS)
     test = table[table["split"] == "test"].sort_values("image_id", ignore_index=True)
-    document = json.loads(read_file(EVALUATE_JSON, rev))
-    if "threshold" not in document:
-        raise InputError(f"{EVALUATE_JSON} of {rev} holds no threshold")
-    return Version(rev, test, float(document["threshold"]))
+    try:
+        calibration = TypeAdapter(Calibration).validate_json(read_file(CALIBRATION_JSON, rev))
+    except ValidationError as error:
+        raise InputError(f"{CALIBRATION_JSON} of {rev} is no calibration: {error}") from error
+    scores = calibration.probability(test["logit"].to_numpy())
+    return Version(rev, test.assign(score=scores), calibration.threshold)
 
 
 def read_file(path: str, rev: str) -> bytes:

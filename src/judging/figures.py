@@ -20,7 +20,9 @@ def overview(tables: Mapping[str, pd.DataFrame]) -> Figure:
         grid = figure.add_gridspec(2, 3)
         _pr(figure.add_subplot(grid[0, 0]), tables["pr"], tables["figures"])
         _confusion(figure.add_subplot(grid[0, 1]), tables["confusion"])
-        _reliability(figure.add_subplot(grid[1, 0]), tables["reliability"])
+        _reliability(
+            figure.add_subplot(grid[1, 0]), tables["reliability"], tables["reliability_before"]
+        )
         _scores(figure.add_subplot(grid[1, 1]), tables["scores"])
         _methods(figure.add_subplot(grid[:, 2]), tables["methods"])
         figure.draw_without_rendering()  # text takes its font when it is drawn
@@ -59,14 +61,27 @@ def _confusion(axes: Axes, confusion: pd.DataFrame) -> None:
     axes.set_yticks([0, 1], list(share.index))
 
 
-def _reliability(axes: Axes, reliability: pd.DataFrame) -> None:
+def _reliability(axes: Axes, reliability: pd.DataFrame, before: pd.DataFrame) -> None:
     share = reliability["fake_share"]
     errors = [share - reliability["fake_share_low"], reliability["fake_share_high"] - share]
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
-    axes.errorbar(reliability["score"], share, errors, color=BLUE, marker="o", capsize=2, ms=4)
+    axes.plot(
+        before["score"], before["fake_share"], color=GREY, marker="x", ms=4, label="as trained"
+    )
+    axes.errorbar(
+        reliability["score"],
+        share,
+        errors,
+        color=BLUE,
+        marker="o",
+        capsize=2,
+        ms=4,
+        label="calibrated",
+    )
     axes.set(
         title="Reliability", xlabel="mean score", ylabel="share of fakes", xlim=(0, 1), ylim=(0, 1)
     )
+    axes.legend(frameon=False, loc="upper left")
 
 
 def _scores(axes: Axes, scores: pd.DataFrame) -> None:

@@ -9,6 +9,7 @@ from scipy import special, stats
 from src.judging import metrics
 from src.judging.curves import FloatArray, IntArray, Ranking, auroc
 from src.judging.intervals import bootstrap, interval
+from src.judging.mcc import mcc
 
 
 class Scored:
@@ -27,7 +28,7 @@ class Scored:
         curve = self._ranking.curve(weights)
         counts = metrics.confusion(self._outcomes, weights)
         return {
-            "mcc": float(metrics.mcc(counts)),
+            "mcc": float(mcc(counts)),
             "ap": metrics.average_precision(curve),
             "auroc": auroc(curve),
             "recall": float(metrics.recall(counts)),

@@ -10,6 +10,7 @@ import pandas as pd
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
+from src.calibration import load_calibration
 from src.command import InputError, run
 from src.files import replacing, write_json
 from src.judging.intervals import bootstrap_intervals, rate_intervals
@@ -19,7 +20,6 @@ from src.params import STRICT, load_params
 from src.schema import FAKE, HOLDOUT, PREDICTIONS, REAL, read_table
 from studies.holdout.figure import draw
 from studies.tables import markdown, with_ends, write_results
-from studies.threshold import read_threshold
 
 PARAMS = Path(__file__).with_name("params.yaml")
 FIGURES = ("auroc", "recall")
@@ -41,7 +41,7 @@ class HoldoutParams:
 class Judged(NamedTuple):
     """Predictions of a detector and the threshold that was frozen for it."""
 
-    predictions: pd.DataFrame
+    predictions: pd.DataFrame  # with their scores, as calibrated
     threshold: float
 
 
@@ -189,7 +189,7 @@ def _cell(row: dict[Any, Any], name: str) -> str:
     return with_ends(row[name], row[f"{name}_low"], row[f"{name}_high"])
 
 
-def read_judged(predictions_csv: Path, evaluate_json: Path) -> Judged:
+def read_judged(predictions_csv: Path, calibration_json: Path) -> Judged:
     """Return what a run wrote.
 
     Raises:
@@ -197,7 +197,10 @@ def read_judged(predictions_csv: Path, evaluate_json: Path) -> Judged:
     """
     if not predictions_csv.is_file():
         raise InputError(f"{predictions_csv} is missing; run make holdout")
-    return Judged(read_table(predictions_csv, PREDICTIONS), read_threshold(evaluate_json))
+    table = read_table(predictions_csv, PREDICTIONS)
+    calibration = load_calibration(calibration_json)
+    scores = calibration.probability(table["logit"].to_numpy())
+    return Judged(table.assign(score=scores), calibration.threshold)
 
 
 def document(table: pd.DataFrame) -> dict[str, Any]:
@@ -212,16 +215,16 @@ def document(table: pd.DataFrame) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the runs, compare each with the main one, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("judged", "predictions_csv", "evaluate_json", "results"):
+    for name in ("judged", "predictions_csv", "calibration_json", "results"):
         parser.add_argument(name, type=Path)
     args = parser.parse_args(argv)
     names = load_params(HoldoutParams, "holdout", PARAMS).leave_out
     params = load_params(EvaluateParams, "evaluate")
-    trained = read_judged(args.predictions_csv, args.evaluate_json)
+    trained = read_judged(args.predictions_csv, args.calibration_json)
     rows = []
     for name in names:
         folder = args.judged / name
-        unseen = read_judged(folder / "predictions.csv", folder / "evaluate.json")
+        unseen = read_judged(folder / "predictions.csv", folder / "calibration.json")
         rows.append(compare(unseen, trained, name, params))
     table = pd.DataFrame(rows)
     with replacing(args.results) as results:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit
 
+from src.calibration import Calibration, load_calibration
 from src.command import run
 from src.files import replacing, write_json
 from src.judging.curves import FloatArray
@@ -28,14 +28,16 @@ from studies.robustness.conditions import (
 )
 from studies.robustness.figure import draw
 from studies.tables import markdown, with_ends, write_results
-from studies.threshold import read_threshold
 
 FIGURES = ("auroc", "mcc", "recall", "specificity")
 CURVES = ("auroc", "mcc")
 
 
 def curves(
-    logits: pd.DataFrame, wanted: Sequence[Condition], threshold: float, params: EvaluateParams
+    logits: pd.DataFrame,
+    wanted: Sequence[Condition],
+    calibration: Calibration,
+    params: EvaluateParams,
 ) -> pd.DataFrame:
     """Return one row per condition, the untouched images first and at the start of their curves.
 
@@ -44,7 +46,8 @@ def curves(
     """
     columns = [CLEAN, *(condition.column for condition in wanted)]
     y_true = logits["label"].to_numpy()
-    scored = [Scored(y_true, expit(logits[name].to_numpy()), threshold) for name in columns]
+    scores = calibration.probability(logits[columns].to_numpy())
+    scored = [Scored(y_true, column, calibration.threshold) for column in scores.T]
 
     def statistic(weights: FloatArray | None) -> dict[str, FloatArray]:
         figures = [each.figures(weights) for each in scored]
@@ -122,13 +125,13 @@ def page(table: pd.DataFrame, images: int, groups: int) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the logits, judge every condition, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("logits_csv", "evaluate_json", "results"):
+    for name in ("logits_csv", "calibration_json", "results"):
         parser.add_argument(name, type=Path)
     args = parser.parse_args(argv)
     params = load_params(RobustnessParams, "robustness", PARAMS)
     evaluate = load_params(EvaluateParams, "evaluate")
     logits = read_table(args.logits_csv, logits_schema(params))
-    table = curves(logits, conditions(params), read_threshold(args.evaluate_json), evaluate)
+    table = curves(logits, conditions(params), load_calibration(args.calibration_json), evaluate)
     text = page(table, len(logits), logits["group"].nunique())
     with replacing(args.results) as results:
         write_results(results, {"curves": table}, {"curves": draw(table)}, text)
