@@ -111,7 +111,7 @@ def test_names_stand_once(tmp_path: Path) -> None:
 
 def test_a_run_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    missing = [str(tmp_path / name) for name in ("judged", "p.csv", "e.json", "results")]
+    missing = [str(tmp_path / name) for name in ("judged", "p.csv", "c.json", "results")]
     with pytest.raises(InputError, match=r"p\.csv is missing; run make holdout"):
         study.main(missing)
 

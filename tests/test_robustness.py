@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.special import expit
 
 from src import images as loading
 from src.calibration import Calibration
@@ -43,8 +42,10 @@ FEW = RobustnessParams(
     brightness=(),
     screenshots=(2,),
     seed=0,
+    batch_size=4,
+    threads=1,
 )
-AS_IT_IS = Calibration(temperature=1.0, threshold=0.5, far_distance=1.0)
+CALIBRATION = Calibration(temperature=0.8, threshold=0.45, far_distance=1.0)
 WANTED = [Condition("jpeg", 30), Condition("blur", 1.0), Condition("resize", 0.5)]
 
 
@@ -59,16 +60,13 @@ def test_an_image_is_decoded_once_and_scored_as_the_stage_predict_does(
 ) -> None:
     from accelerate import Accelerator
 
-    splits = make_split(tmp_path / "raw", (("train", 1), ("test", 3)))
-    table = splits[splits["split"] == "test"].reset_index(drop=True)
+    table = make_split(tmp_path / "raw", (("train", 1), ("test", 3)))
     model = ModelParams(
         name="beit3_nano", weights="none", image_size=32, view="native", drop_path=0.0
     )
     detector = build_detector(model, ("real", "fake"), seed=0).eval()
-    params = PredictParams(
-        crops_per_side=2, batch_size=4, threads=1, reference_images=4, neighbours=1, seed=0
-    )
-    expected = predict(splits, tmp_path / "raw", detector, params, Accelerator()).table
+    params = PredictParams(2, 4, 1, reference_images=4, neighbours=1, seed=0)
+    expected = predict(table, tmp_path / "raw", detector, params, Accelerator()).table
     decoded = []
 
     def counted(data: bytes) -> RGBImage:
@@ -76,14 +74,15 @@ def test_an_image_is_decoded_once_and_scored_as_the_stage_predict_does(
         return decode(data)
 
     monkeypatch.setattr(loading, "decode", counted)
-    logits = scores(table, tmp_path / "raw", detector, FEW, params)
-    assert len(decoded) == len(table) == 12
+    test = table[table["split"] == "test"]
+    logits = scores(test, tmp_path / "raw", detector, 2, FEW)
+    assert len(decoded) == len(test) == 12
     assert logits[CLEAN].to_numpy() == pytest.approx(expected["logit"].to_numpy(), abs=2e-5)
     names = ["jpeg 30", "jpeg 90", "resize 0.5", "blur 1", "noise 0.05", "screenshots 2"]
     assert list(logits.columns) == ["image_id", "method", "group", "label", CLEAN, *names]
     for name in names:
         assert (logits[name] != logits[CLEAN]).any()
-    again = scores(table, tmp_path / "raw", detector, FEW, params)
+    again = scores(test, tmp_path / "raw", detector, 2, FEW)
     pd.testing.assert_frame_equal(logits, again)
 
 
@@ -99,18 +98,19 @@ def made_logits() -> pd.DataFrame:
 
 def test_each_point_is_what_the_stage_evaluate_would_say() -> None:
     logits = made_logits()
-    table = curves(logits, WANTED, AS_IT_IS, EVALUATE).set_index(["corruption", "level"])
+    table = curves(logits, WANTED, CALIBRATION, EVALUATE).set_index(["corruption", "level"])
     for condition in WANTED:
         predictions = make_predictions(40, seed=0).query("split == 'test'")
-        scored = predictions.assign(score=expit(logits[condition.column].to_numpy()))
-        judged = judge(scored, 0.5, EVALUATE).figures
+        logit = logits[condition.column].to_numpy()
+        scored = predictions.assign(logit=logit, score=CALIBRATION.probability(logit))
+        judged = judge(scored, CALIBRATION.threshold, EVALUATE).figures
         for name in ("auroc", "mcc", "recall", "specificity"):
             assert table.loc[condition, name] == pytest.approx(judged[name][0])
         assert table.loc[condition, "auroc_low"] == pytest.approx(judged["auroc"][1], abs=0.03)
 
 
 def test_curves_begin_with_the_untouched_images_where_a_level_says_so() -> None:
-    table = curves(made_logits(), WANTED, AS_IT_IS, EVALUATE)
+    table = curves(made_logits(), WANTED, CALIBRATION, EVALUATE)
     clean = table.iloc[0]
     assert clean["corruption"] == CLEAN
     for name, level in (("blur", 0.0), ("resize", 1.0)):
@@ -121,7 +121,7 @@ def test_curves_begin_with_the_untouched_images_where_a_level_says_so() -> None:
 
 
 def test_the_summary_leaves_the_untouched_images_out_of_mean_and_worst() -> None:
-    table = curves(made_logits(), WANTED, AS_IT_IS, EVALUATE)
+    table = curves(made_logits(), WANTED, CALIBRATION, EVALUATE)
     document = summary(table)
     blurred = table.query("corruption == 'blur' and level == 1").iloc[0]
     assert document["blur"]["auroc_mean"] == document["blur"]["auroc_worst"] == blurred["auroc"]
@@ -131,7 +131,7 @@ def test_the_summary_leaves_the_untouched_images_out_of_mean_and_worst() -> None
 
 def test_the_page_names_every_condition_once() -> None:
     logits = made_logits()
-    text = page(curves(logits, WANTED, AS_IT_IS, EVALUATE), len(logits), 100)
+    text = page(curves(logits, WANTED, CALIBRATION, EVALUATE), len(logits), 100)
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert len(rows) == 2 + 1 + len(WANTED)
     assert "on 240 test images of 100 groups" in text
@@ -139,14 +139,16 @@ def test_the_page_names_every_condition_once() -> None:
 
 @pytest.mark.parametrize("wanted", [[], WANTED[:1], WANTED])
 def test_any_number_of_corruptions_is_drawn(wanted: list[Condition]) -> None:
-    figure = draw(curves(made_logits(), wanted, AS_IT_IS, EVALUATE))
+    figure = draw(curves(made_logits(), wanted, CALIBRATION, EVALUATE))
     shown = [axes for axes in figure.axes if axes.get_visible()]
     assert len(shown) == len(wanted)
 
 
 def test_a_quality_of_nothing_is_refused(tmp_path: Path) -> None:
     text = "robustness: {jpeg: [0], webp: [], resize: [], blur: [], noise: [], crop: [], "
-    (tmp_path / "params.yaml").write_text(text + "brightness: [], screenshots: [], seed: 0}")
+    (tmp_path / "params.yaml").write_text(
+        text + "brightness: [], screenshots: [], seed: 0, batch_size: 1, threads: 1}"
+    )
     with pytest.raises(InputError, match=r"robustness\.jpeg\.0 = 0"):
         load_params(RobustnessParams, "robustness", tmp_path / "params.yaml")
 

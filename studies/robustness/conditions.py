@@ -23,6 +23,8 @@ UNTOUCHED = {
     "screenshots": 0.0,
 }
 
+_NO_CORRUPTIONS = {"seed", "batch_size", "threads"}
+
 Quality = Annotated[int, Field(ge=1, le=100)]
 Positive = Annotated[float, Field(gt=0)]
 Factor = Annotated[float, Field(gt=0, le=4)]
@@ -42,6 +44,8 @@ class RobustnessParams:
     brightness: tuple[Factor, ...]
     screenshots: tuple[Annotated[int, Field(ge=1, le=20)], ...]
     seed: Annotated[int, Field(ge=0, lt=2**64)]
+    batch_size: Annotated[int, Field(gt=0)]  # images; bounds the memory
+    threads: Annotated[int, Field(gt=0)]  # of the CPU: their number changes the last bits
 
 
 class Condition(NamedTuple):
@@ -61,7 +65,7 @@ def conditions(params: RobustnessParams) -> list[Condition]:
     return [
         Condition(field.name, float(level))
         for field in fields(RobustnessParams)
-        if field.name != "seed"
+        if field.name not in _NO_CORRUPTIONS
         for level in sorted(set(getattr(params, field.name)))
     ]
 

@@ -16,7 +16,7 @@ from src.decode import RGBImage
 from src.images import Crops, GridCrops, ImageSet, build_loader, consecutive, default_workers
 from src.models import Detector, load_detector
 from src.params import load_params
-from src.predict import PredictParams
+from src.reference import load_reference
 from src.schema import SPLIT_TABLE, read_table, write_table
 from src.scoring import fake_logit, fix_arithmetic
 from studies.robustness.conditions import (
@@ -53,21 +53,22 @@ def scores(
     table: pd.DataFrame,
     root: Path,
     detector: Detector,
+    crops_per_side: int,
     params: RobustnessParams,
-    predict: PredictParams,
 ) -> pd.DataFrame:
     """Return image_id, method, group, label and a logit per condition for each row of `table`.
 
-    Logits are the log odds of fake, the mean over the same crops that the stage `predict` takes.
+    Logits are the log odds of fake, the mean over `crops_per_side` crops along each side: as many
+    as the stage `predict` takes, or the frozen threshold means nothing.
     """
     wanted = conditions(params)
-    grid = GridCrops(detector.identity.view, predict.crops_per_side)
+    grid = GridCrops(detector.identity.view, crops_per_side)
     images = ImageSet(table, root, Versions(grid, wanted, params.seed))
     device = Accelerator().device
     detector.to(device).eval()
     # One image at a time: it already makes a batch of crops, many of them.
     loader = build_loader(images, consecutive(len(images), 1), default_workers())
-    at_once = predict.batch_size * predict.crops_per_side**2
+    at_once = params.batch_size * crops_per_side**2
     logits = []
     for batch, _ in tqdm(loader, desc="robustness", unit=" images"):
         crops = torch.cat([_logits(detector, part.to(device)) for part in batch.split(at_once)])
@@ -87,18 +88,18 @@ def _logits(detector: Detector, crops: Tensor) -> Tensor:
 def main(argv: Sequence[str] | None = None) -> None:
     """Score the test images in every condition."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("splits_csv", "raw", "weights", "identity", "logits_csv"):
+    for name in ("splits_csv", "raw", "weights", "identity", "reference", "logits_csv"):
         parser.add_argument(name, type=Path)
     args = parser.parse_args(argv)
     params = load_params(RobustnessParams, "robustness", PARAMS)
-    predict = load_params(PredictParams, "predict")
     splits = read_table(args.splits_csv, SPLIT_TABLE)
     test = splits[splits["split"] == "test"].reset_index(drop=True)
     if test.empty:
         raise InputError(f"{args.splits_csv} has no test image")
-    fix_arithmetic(predict.threads)
+    fix_arithmetic(params.threads)
     detector = load_detector(args.weights, args.identity)
-    table = scores(test, args.raw, detector, params, predict)
+    crops_per_side = load_reference(args.reference).crops_per_side
+    table = scores(test, args.raw, detector, crops_per_side, params)
     write_table(table, args.logits_csv, logits_schema(params))
 
 
