@@ -15,7 +15,7 @@ from src.schema import FAKE, REAL
 from src.sources import artifact, cache
 from src.sources.from_origin import OriginSource
 from src.sources.methods import METHODS
-from tests.make_artifact import TARGETS, expected_labels, make_artifact, zip_of
+from tests.make_artifact import TARGETS, expected_labels, in_mirror, make_artifact, zip_of
 from tests.servers import Kaggle, Server, serving
 from tests.test_origins import unpack
 
@@ -60,7 +60,7 @@ def test_every_image_has_its_own_label_and_its_own_bytes(
     assert source.provenance.origin == url
 
 
-@pytest.mark.parametrize("layout", ["loose", "zip", "kaggle by ranges", "kaggle by name"])
+@pytest.mark.parametrize("layout", ["loose", "zip", "mirror", "kaggle by ranges", "kaggle by name"])
 def test_the_catalogue_is_the_same_wherever_it_is(
     layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,8 +68,8 @@ def test_the_catalogue_is_the_same_wherever_it_is(
     expected = artifact.build(str(unpack(tmp_path / "expected", files))).catalogue()
     if layout == "loose":
         images = artifact.build(str(unpack(tmp_path / "x", make_artifact("a/b/")))).catalogue()
-    elif layout == "zip":
-        (tmp_path / "x.zip").write_bytes(zip_of(files))
+    elif layout in ("zip", "mirror"):
+        (tmp_path / "x.zip").write_bytes(zip_of(in_mirror(files) if layout == "mirror" else files))
         images = artifact.build(str(tmp_path / "x.zip")).catalogue()
     else:
         with Server(Kaggle(zip_of(files), files, ranges="ranges" in layout)) as server:
