@@ -138,15 +138,20 @@ def upload(files: dict[str, bytes]) -> None:
     names = sorted(files)
     half = len(names) // 2
     for number, part in enumerate((names[:half], names[half:])):
-        obstore.put(store, f"tar/{number}.tar", tar_of({name: files[name] for name in part})[0])
+        obstore.put(
+            store,
+            f"tar/{number}.tar",
+            tar_of({name: files[name] for name in part})[0],
+            chunk_size=8 * 2**20,
+        )
     archive, index = tar_of(files)
-    obstore.put(store, "x.tar", archive)
+    obstore.put(store, "x.tar", archive, chunk_size=8 * 2**20)
     obstore.put(store, "x.tar.idx", index)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as zipped:
         for name, content in files.items():
             zipped.writestr(name, content)
-    obstore.put(store, "x.zip", buffer.getvalue())
+    obstore.put(store, "x.zip", buffer.getvalue(), chunk_size=8 * 2**20)
 
 
 def tar_of(files: dict[str, bytes]) -> tuple[bytes, bytes]:

@@ -25,12 +25,12 @@ def image(name: str, size: int = 900) -> bytes:
     return b"".join(image_key(f"{name} {i}").to_bytes(8, "big") for i in words)
 
 
-def make_artifact(root: str = "") -> dict[str, bytes]:
+def make_artifact(root: str = "", times: int = 1) -> dict[str, bytes]:
     """Return name -> content of all files; images of all methods have the same base names."""
     files = {}
     for method, targets in TARGETS.items():
         rows = []
-        for number, target in enumerate(targets):
+        for number, target in enumerate(targets * times):
             path = f"part{number % 2}/img{number:06d}.jpg"
             files[f"{root}{method}/{path}"] = image(f"{method}/{path}")
             listed = f"{method}/{path}" if method in FROM_ROOT else path
