@@ -208,6 +208,18 @@ def test_repeated_rows_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert "1 rows repeat others" in caplog.text
 
 
+def test_the_whole_of_it_is_compared_with_what_was_published(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifact, "METHODS", {name: METHODS[name] for name in TARGETS})
+    for counts in ({REAL: 11, FAKE: 22}, {REAL: 9, FAKE: 22}):
+        monkeypatch.setattr(artifact, "IMAGES", counts)
+        with caplog.at_level(logging.WARNING):
+            artifact.build(str(unpack(tmp_path / "x", make_artifact())))
+        said = "x: lists 11 real images, ArtiFact has 9" in caplog.text
+        assert said == (counts[REAL] == 9)
+
+
 def test_metadata_in_two_places_is_refused(tmp_path: Path) -> None:
     files = make_artifact("a/") | make_artifact("b/")
     with pytest.raises(InputError, match="below more than one folder"):

@@ -20,7 +20,7 @@ from src.command import InputError
 from src.schema import FAKE, LABELS, REAL, parse_table
 from src.sources.cache import Cache, default_cache_path
 from src.sources.from_origin import NOT_THERE, OriginSource, fetch_into, load, match_names
-from src.sources.methods import METHODS, family_of, licence_of
+from src.sources.methods import IMAGES, METHODS, family_of, licence_of
 from src.sources.origins import Origin, Rows, open_origin
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,10 @@ def build(url: str) -> OriginSource:
         for root, method, content in zip(folders["root"], folders["method"], contents, strict=True)
     ]
     roots = dict(zip(folders["method"], folders["root"], strict=True))
-    images = _placed(pd.concat(tables, ignore_index=True), roots, origin, cache)
+    listed = pd.concat(tables, ignore_index=True)
+    if METHODS.keys() <= roots.keys():
+        _compare_with_published(listed, origin)
+    images = _placed(listed, roots, origin, cache)
     licences = {method: licence_of(method) for method in folders["method"]}
     return OriginSource(origin, images, licences, cache)
 
@@ -92,6 +95,19 @@ def _read_method(root: str, method: str, content: bytes) -> pd.DataFrame:
         only = " or ".join(LABELS[label] for label in known)
         raise InputError(f"{name}: {path!r} has target {target}, but {method} is known as {only}")
     return _unique(rows.drop(columns="target"), name)
+
+
+def _compare_with_published(images: pd.DataFrame, origin: Origin) -> None:
+    """Log what all methods together have more or less than they should: a sign of wrong labels."""
+    for label, published in IMAGES.items():
+        if (found := int((images["label"] == label).sum())) != published:
+            logger.warning(
+                "%s: lists %d %s images, ArtiFact has %d",
+                origin.url,
+                found,
+                LABELS[label],
+                published,
+            )
 
 
 def _unique(rows: pd.DataFrame, name: str) -> pd.DataFrame:
