@@ -45,12 +45,9 @@ def build(url: str) -> OriginSource:
     origin = open_origin(url or DEFAULT_ORIGIN, cache)
     folders = _folders(origin, cache)
     contents = load(cache, origin, folders["member"].to_numpy())
-    tables = [
-        _read_method(root, method, content)
-        for root, method, content in zip(folders["root"], folders["method"], contents, strict=True)
-    ]
+    places = zip(folders["root"], folders["method"], contents, strict=True)
     roots = dict(zip(folders["method"], folders["root"], strict=True))
-    listed = pd.concat(tables, ignore_index=True)
+    listed = pd.concat((_read_method(*place) for place in places), ignore_index=True)
     if METHODS.keys() <= roots.keys():
         _compare_with_published(listed, origin)
     images = _placed(listed, roots, origin, cache)

@@ -1,10 +1,12 @@
 """Tar archives: their members, from an index beside them or from the archive itself."""
 
 import tarfile
+from collections.abc import Sequence
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from tarfile import BLOCKSIZE, DIRTYPE, REGULAR_TYPES
 
+import numpy as np
 import pyarrow as pa
 
 from src.command import InputError
@@ -12,6 +14,8 @@ from src.shards import stored_size
 from src.sources.origins.listing import table
 
 INDEX_SUFFIX = ".idx"
+
+_AT_ONCE = 4096
 
 Place = tuple[str, int, int]  # name, offset and size of a member
 
@@ -44,43 +48,50 @@ def read_members(path: Path, file: str, version: int) -> pa.Table:
 def _read_plain(path: Path) -> list[Place] | None:
     """Return what the standard library finds in an archive, or None where it had better look.
 
-    It takes several times as long. Nearly all archives of images are plain: short names in ASCII,
-    no links, no damage.
+    It takes ten times as long. Nearly all archives of images are plain: short names in ASCII, no
+    links, no damage.
 
     Source: POSIX.1-1988, ustar: name at byte 0 of a header, size at 124, checksum at 148, type at
     156, the beginning of a longer name at 345.
     """
-    places = []
+    places: list[Place] = []
+    unchecked: list[bytes] = []
     try:
         with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
             at = 0
             while (header := data[at : at + BLOCKSIZE])[:1] not in (b"", b"\0"):
-                name, kind, size = _plain_header(header)
+                unchecked.append(header)
+                name, kind, size = _name(header), header[156:157], _octal(header[124:136])
                 if kind in REGULAR_TYPES and not name.endswith("/"):
                     places.append((name.removeprefix("./"), at + BLOCKSIZE, size))
                 elif kind != DIRTYPE or size:
                     return None
                 at += stored_size(size)
+                if len(unchecked) == _AT_ONCE:
+                    _check_plain(unchecked)
+                    unchecked.clear()
+        _check_plain(unchecked)
     except ValueError:
         return None
     return places if header == bytes(BLOCKSIZE) else None
 
 
-def _plain_header(header: bytes) -> tuple[str, bytes, int]:
-    """Return name, type and size of a member; raise ValueError where it is not that simple."""
-    checksum = sum(header) - sum(header[148:156]) + 8 * ord(" ")
-    if _octal(header[148:156]) != checksum or not header.isascii():
-        raise ValueError(header)
-    name, start = (_text(header[at:end]) for at, end in ((0, 100), (345, 500)))
-    return f"{start}/{name}" if start else name, header[156:157], _octal(header[124:136])
+def _check_plain(headers: Sequence[bytes]) -> None:
+    """Raise ValueError where a header is not whole, not ASCII or has another checksum."""
+    blocks = np.frombuffer(b"".join(headers), np.uint8).reshape(len(headers), BLOCKSIZE)
+    without_itself = blocks.sum(axis=1) - blocks[:, 148:156].sum(axis=1) + 8 * ord(" ")
+    stated = [_octal(header[148:156]) for header in headers]
+    if blocks.max(initial=0) >= 0x80 or (without_itself != stated).any():
+        raise ValueError(headers)
+
+
+def _name(header: bytes) -> str:
+    name, start = (header[at:end].partition(b"\0")[0] for at, end in ((0, 100), (345, 500)))
+    return (start + b"/" + name if start else name).decode("ascii")
 
 
 def _octal(field: bytes) -> int:
     return int(field.strip(b" \0") or b"0", 8)
-
-
-def _text(field: bytes) -> str:
-    return field.partition(b"\0")[0].decode("ascii")
 
 
 def parse_index(text: str, file: str, version: int) -> pa.Table:
