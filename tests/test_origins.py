@@ -91,6 +91,18 @@ def test_a_folder_holds_what_its_archives_hold(
     assert origin.url == "data"
 
 
+def test_a_local_file_that_changed_is_not_taken_for_what_was_listed(
+    tmp_path: Path, cache: Cache
+) -> None:
+    origin = open_origin(str(unpack(tmp_path, {"a.jpg": b"1234", "b.jpg": b"1234"})), cache)
+    (tmp_path / "a.jpg").write_bytes(b"12345")
+    (tmp_path / "b.jpg").unlink()
+    with pytest.raises(InputError, match=r"a\.jpg: 5 bytes instead of the 4"):
+        content_of(origin, 0)
+    with pytest.raises(InputError, match=r"b\.jpg: not there any more"):
+        content_of(origin, 1)
+
+
 @pytest.mark.parametrize(("name", "content"), [("x.zip", ZIP), ("x.tar", TAR)])
 def test_a_local_archive(tmp_path: Path, cache: Cache, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)

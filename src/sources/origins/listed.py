@@ -166,6 +166,8 @@ class ListedOrigin:
     def _bytes_here(self, member: Member, start: int, end: int) -> bytes:
         path = self._on_disk.get(member.file) or Path(self._store.url, member.file)
         try:
+            if member.length == WHOLE_FILE:
+                return path.read_bytes()
             return read_part(path, start, end)
         except FileNotFoundError as error:
             raise Missing("not there any more") from error
