@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from src.command import InputError
 from src.shards import ShardReader
 
-# Linux takes up to ten times as long for the same bytes where a write is larger.
-_WRITE = 2**20
+# Linux may take ten times as long for the same bytes where a write is larger.
+_WRITE = 2**18
 _PACK, _INDEX = ".pack", ".index"
 _KEY_BYTES = 32
 _ROW = np.dtype([("key", f"V{_KEY_BYTES}"), ("offset", "<i8"), ("length", "<i8"), ("crc", "<i8")])
