@@ -151,6 +151,10 @@ def _limits(found: Documents) -> Iterable[str]:
             yield f"It calls most of `{method}` fake: {rate:.1%} of these photographs pass."
     slices = evaluate["slices"]
     yield (
+        f"{evaluate['unlike_training']:.1%} of the test images lie unlike the training images, "
+        "further than nearly all of validation."
+    )
+    yield (
         f"Slices (by method, light, sharpness, JPEG quality, ...) that are called right less often "
         f"than the rest of their class, surely (Holm): {slices['worse_than_rest']} of "
         f"{slices['tested']}; see `plots/evaluate/slices.png`."

@@ -52,6 +52,7 @@ def evaluate(
     errors = worst_errors(test, calibration.threshold, params.worst_images)
     tables["errors"] = errors.assign(group=names[errors["group"]])[list(ERRORS)]
     document = metrics_document(judgement, calibration.threshold)
+    document["unlike_training"] = float((test["distance"] > calibration.far_distance).mean())
     document["slices"] = count_slices(tables["slices"], 1 - params.confidence)
     if len(holdout):
         # A class that nothing is held out of is that of test.

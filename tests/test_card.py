@@ -33,6 +33,7 @@ METRICS: dict[str, Any] = {
         "confusion": {"true_positives": 10, "false_negatives": 30, "true_negatives": 1200},
         "recall": {"glide": 0.25, "gan|x": 0.875},
         "specificity": {"coco": 1.0},
+        "unlike_training": 0.0625,
         "slices": {"tested": 12, "worse_than_rest": 3},
     },
     "shortcuts": {"auroc": {"mean_colour": {"value": 0.6, "low": 0.55, "high": 0.65}}},
@@ -84,6 +85,7 @@ def test_limits_name_what_fails() -> None:
     assert "- It misses most of `glide`: 25.0% of its test images are called fake." in card
     assert "misses most of `gan" not in card
     assert "3 of 12" in card
+    assert "6.2% of the test images lie unlike" in card
     assert "All its test methods were trained on" in card
 
 

@@ -124,7 +124,8 @@ def test_a_clean_clone_has_nothing_to_run(project: Project, tmp_path: Path) -> N
 def test_a_released_model_judges_images_elsewhere(
     project: Project, images: Path, tmp_path: Path
 ) -> None:
-    project.run("git", "tag", "detector@v1.0.0")
+    # GTO looks at annotated tags alone.
+    project.run("git", "tag", "--annotate", "detector@v1.0.0", "--message", "First")
     place = tmp_path / "weights"
     project.run("dvc", "artifacts", "get", ".", "detector", "--rev", "v1.0.0", "--out", str(place))
     weights = "models/detector.safetensors"

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
+from tqdm import tqdm
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -38,7 +39,8 @@ def bootstrap(
     if codes.nbytes >= _MAPPED:
         _keep_freed_memory()
     drawn = []
-    for _ in range(rounds):
+    # Nothing is shown of what takes a moment.
+    for _ in tqdm(range(rounds), desc="bootstrap", unit=" rounds", delay=3, leave=False):
         counts = np.bincount(generator.integers(len(names), size=len(names)), minlength=len(names))
         drawn.append(statistic(counts.astype(np.float64)[codes]))
     return {name: np.array([values[name] for values in drawn]) for name in drawn[0]}
