@@ -44,7 +44,7 @@ class RobustnessParams:
     brightness: tuple[Factor, ...]
     screenshots: tuple[Annotated[int, Field(ge=1, le=20)], ...]
     seed: Annotated[int, Field(ge=0, lt=2**64)]
-    batch_size: Annotated[int, Field(gt=0)]  # images; bounds the memory
+    batch_size: Annotated[int, Field(gt=0)]  # crops at once
     threads: Annotated[int, Field(gt=0)]  # of the CPU: their number changes the last bits
 
 

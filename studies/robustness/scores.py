@@ -68,10 +68,11 @@ def scores(
     detector.to(device).eval()
     # One image at a time: it already makes a batch of crops, many of them.
     loader = build_loader(images, consecutive(len(images), 1), default_workers())
-    at_once = params.batch_size * crops_per_side**2
     logits = []
     for batch, _ in tqdm(loader, desc="robustness", unit=" images"):
-        crops = torch.cat([_logits(detector, part.to(device)) for part in batch.split(at_once)])
+        crops = torch.cat(
+            [_logits(detector, part.to(device)) for part in batch.split(params.batch_size)]
+        )
         by_version = crops.view(1 + len(wanted), -1, crops.shape[1]).mean(1)
         logits.append(fake_logit(by_version.double()).numpy().round(_DIGITS))
     columns = (CLEAN, *(condition.column for condition in wanted))
