@@ -87,9 +87,9 @@ robustness: $(READY) ## study: test images recompressed, resized, blurred, ...: 
 	dvc repro studies/robustness/dvc.yaml
 	@cat studies/robustness/results/README.md
 
-report: $(READY) ## the last run, with its studies, as one page: plots/report.html
+report: $(READY) ## the last run, with its studies, as one page: report/report.html
 	dvc repro
-	dvc repro --single-item studies/report/dvc.yaml
+	dvc repro --single-item --force report/dvc.yaml  # studies may be new: it cannot depend on what need not exist
 
 lock: $(READY) ## compile requirements.in into requirements.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet requirements.in --output-file requirements.txt

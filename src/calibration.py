@@ -41,9 +41,18 @@ def load_calibration(path: Path) -> Calibration:
     Raises:
         InputError: it is not one of ours.
     """
+    return parse_calibration(path.read_bytes(), str(path))
+
+
+def parse_calibration(content: bytes, name: str) -> Calibration:
+    """Return the calibration in the bytes of a file; `name` is for the error.
+
+    Raises:
+        InputError: it is not one of ours.
+    """
     try:
-        return TypeAdapter(Calibration).validate_json(path.read_bytes())
+        return TypeAdapter(Calibration).validate_json(content)
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"]))
-        raise InputError(f"{path} is no calibration: {where}: {fault['msg']}") from error
+        raise InputError(f"{name} is no calibration: {where}: {fault['msg']}") from error

@@ -8,11 +8,9 @@ from typing import Any
 import pandas as pd
 
 from src.calibration import Calibration, load_calibration
-from src.command import InputError, run
-from src.decode import decode
+from src.command import run
 from src.files import replacing, write_json
 from src.judging.figures import overview
-from src.judging.gallery import contact_sheet
 from src.judging.judgement import (
     HEADLINES,
     PROBABILITIES,
@@ -23,11 +21,7 @@ from src.judging.judgement import (
 )
 from src.judging.plots import evaluation_tables, worst_errors
 from src.params import load_params
-from src.schema import HOLDOUT, PREDICTIONS, SPLIT_TABLE, read_table
-from src.shards import ShardReader
-
-GALLERY_COLUMNS = 6
-GALLERY_TILE = 200  # pixels; ArtiFact's images are 200 x 200
+from src.schema import HOLDOUT, PREDICTIONS, read_table
 
 
 def evaluate(
@@ -80,26 +74,6 @@ def _rates(methods: pd.DataFrame) -> dict[str, Any]:
     return {"recall": correct[is_fake].to_dict(), "specificity": correct[~is_fake].to_dict()}
 
 
-def write_gallery(errors: pd.DataFrame, places: pd.DataFrame, raw: Path, directory: Path) -> None:
-    """Write one sheet of images per kind of error, worst first, to `directory`."""
-    rows = errors.merge(places, on="image_id", how="left", validate="one_to_one")
-    lost = rows.loc[rows["shard"].isna(), "image_id"]
-    if len(lost):
-        raise InputError(f"{lost.iloc[0]} is in the predictions but not in the splits")
-    reader = ShardReader(raw)
-    directory.mkdir()
-    for kind in ("false positive", "false negative"):
-        part = rows[rows["error"] == kind]
-        images = [
-            decode(reader.read(row["shard"], int(row["offset"]), int(row["length"])))
-            for row in part.to_dict("records")
-        ]
-        captions = [f"{row.method}\n{row.score:.4f}" for row in part.itertuples()]
-        title = f"{kind}s, the worst first" if images else f"no {kind}s"
-        sheet = contact_sheet(title, images, captions, GALLERY_COLUMNS, GALLERY_TILE)
-        sheet.save(directory / f"{kind.replace(' ', '_')}s.png")
-
-
 def write_plots(tables: Mapping[str, pd.DataFrame], directory: Path) -> None:
     """Write every table as CSV, and what they show as overview.png, to `directory`."""
     directory.mkdir()
@@ -114,17 +88,14 @@ def write_plots(tables: Mapping[str, pd.DataFrame], directory: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, judge, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    inputs = ("predictions_csv", "calibration_json", "splits_csv", "raw")
-    for name in (*inputs, "metrics_json", "plots", "gallery"):
+    for name in ("predictions_csv", "calibration_json", "metrics_json", "plots"):
         parser.add_argument(name, type=Path)
     args = parser.parse_args(argv)
     params = load_params(EvaluateParams, "evaluate")
     predictions = read_table(args.predictions_csv, PREDICTIONS)
-    places = read_table(args.splits_csv, SPLIT_TABLE, ["image_id", "shard", "offset", "length"])
     document, tables = evaluate(predictions, load_calibration(args.calibration_json), params)
-    with replacing(args.plots) as plots, replacing(args.gallery) as gallery:
+    with replacing(args.plots) as plots:
         write_plots(tables, plots)
-        write_gallery(tables["errors"], places, args.raw, gallery)
     write_json(document, args.metrics_json)
 
 

@@ -86,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     formats.add_argument("--json", action="store_true", help="print one JSON document")
     formats.add_argument("--csv", action="store_true", help="print CSV")
     add("--heatmap", type=Path, metavar="DIR", help="write what speaks for fake or real to DIR")
-    add("--heatmap-cells", type=int, default=12, metavar="N", help="parts a side (%(default)s)")
+    add("--heatmap-cells", type=int, default=8, metavar="N", help="parts a side (%(default)s)")
     add("--models", type=Path, default=MODELS, metavar="DIR", help="the repository's own if left")
     add("--batch-size", type=int, default=32, metavar="N", help="images at once (%(default)s)")
 

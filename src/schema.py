@@ -74,6 +74,9 @@ PREDICTIONS: Schema = {
     "distance": pa.float64(),  # from the training images, in [0, 2]; see reference.py
 }
 
+# plots/evaluate/errors.csv: the worst errors of test, with what calibration makes of the logit.
+ERRORS: Schema = {"error": pa.string(), **PREDICTIONS, "score": pa.float64()}
+
 # data/neighbours.csv: the training images that look most alike to the detector, nearest first.
 NEIGHBOURS: Schema = {
     "image": pa.string(),  # image_id of a prediction

@@ -53,7 +53,7 @@ def reached(file: str) -> set[str]:
     found, queue = {file}, [file]
     while queue:
         for name in imported(queue.pop()):
-            target = module_file(name) if name.startswith(("src.", "studies.")) else None
+            target = module_file(name) if name.startswith(("src.", "studies.", "report.")) else None
             if target and target not in found:
                 found.add(target)
                 queue.append(target)
@@ -229,6 +229,12 @@ def test_a_study_has_tests_and_a_target_and_a_page(study: str) -> None:
     assert (ROOT / f"tests/test_{study}.py").is_file()
     assert f"\n{study}: " in (ROOT / "Makefile").read_text()
     assert f"make {study}" in (ROOT / "docs/studies.md").read_text()
+
+
+def test_the_report_depends_on_its_imports() -> None:
+    entry = yaml.safe_load((ROOT / "report/dvc.yaml").read_text())["stages"]["report"]
+    written = {dep for dep in entry["deps"] if dep.endswith(".py")}
+    assert written == reached("report/page.py")
 
 
 def test_the_pipeline_knows_no_study() -> None:

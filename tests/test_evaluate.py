@@ -1,5 +1,4 @@
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +9,15 @@ from PIL import Image
 from scipy.special import expit
 
 from src import evaluate
-from src.command import InputError
-from src.schema import PREDICTIONS, write_table
+from src.schema import ERRORS, PREDICTIONS, read_table, write_table
 from tests.conftest import ROOT
 from tests.make_predictions import CALIBRATION, make_predictions, write_evaluation_inputs
 
 ARGUMENTS = [
     "data/predictions.csv",
     "models/calibration.json",
-    "data/splits.csv",
-    "data/raw",
     "metrics/evaluate.json",
     "plots/evaluate",
-    "plots/errors",
 ]
 
 
@@ -81,8 +76,6 @@ def test_a_second_run_writes_the_same_bytes(folder: Path) -> None:
     assert {Path(name).name for name in first} == {
         "evaluate.json",
         "overview.png",
-        "false_positives.png",
-        "false_negatives.png",
         *(f"{table}.csv" for table in ("figures", "pr", "roc", "confusion", "reliability")),
         *(f"{table}.csv" for table in ("scores", "methods", "errors", "reliability_before")),
     }
@@ -105,22 +98,4 @@ def test_a_detector_without_errors_is_drawn_too(folder: Path) -> None:
     evaluate.main(ARGUMENTS)
 
     assert json.loads((folder / "metrics/evaluate.json").read_text())["test"]["mcc"] == 1
-    assert len(pd.read_csv(folder / "plots/evaluate/errors.csv")) == 0
-    assert (folder / "plots/errors/false_positives.png").is_file()
-
-
-def test_an_image_that_the_splits_do_not_know_is_named(folder: Path) -> None:
-    splits = pd.read_csv(folder / "data/splits.csv", keep_default_na=False)
-    splits[splits["split"] == "val"].to_csv(folder / "data/splits.csv", index=False)
-
-    with pytest.raises(InputError, match="is in the predictions but not in the splits"):
-        evaluate.main(ARGUMENTS)
-    assert not outputs(folder)
-
-
-def test_missing_shards_leave_nothing_half_written(folder: Path) -> None:
-    shutil.rmtree(folder / "data/raw")
-
-    with pytest.raises((InputError, OSError), match=r"all-00000\.tar"):
-        evaluate.main(ARGUMENTS)
-    assert not outputs(folder)
+    assert len(read_table(folder / "plots/evaluate/errors.csv", ERRORS)) == 0

@@ -33,8 +33,11 @@ def plotted(tmp_path_factory: pytest.TempPathFactory) -> Project:
     for revision, strength in (("weak", 0.5), ("strong", 1.0)):
         write_evaluation_inputs(project.folder, make_predictions(30, 0, strength))
         assert project.repro("--single-item", "evaluate") == ["evaluate"]
-        sheet = project.read("plots/errors/false_positives.png")
-        (project.folder / "plots/training_batch.png").write_bytes(sheet)
+        picture = project.read("plots/evaluate/overview.png")
+        for name in ("errors/false_positives", "errors/false_negatives", "training_batch"):
+            path = project.folder / f"plots/{name}.png"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(picture)
         (project.folder / "plots/training.csv").write_text(TRAINING.format(strength / 2))
         project.commit(revision)
         project.run("git", "tag", revision)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from selenium.webdriver.chrome.webdriver import WebDriver
 
+from report.page import Stage, Study, build_page, git_blob, read_packages, read_stages, read_studies
 from src.command import InputError
 from tests.conftest import Project
-from tools.report import Stage, build_page, git_blob, read_packages, read_stages, read_studies
 
 LOCKED = {
     "split": {
@@ -32,12 +32,11 @@ def test_a_stage_follows_those_whose_outputs_it_reads() -> None:
 def test_a_study_of_other_data_is_called_outdated(
     tmp_path: Path, path: str, md5: str, outdated: list[str]
 ) -> None:
-    for name in ("crossval", "report"):  # the page is no study of itself
-        (tmp_path / "studies" / name).mkdir(parents=True)
-        (tmp_path / "studies" / name / "dvc.lock").write_text(
-            f"stages: {{fold: {{deps: [{{path: {path}, md5: '{md5}'}}]}}}}"
-        )
-    assert [tuple(study) for study in read_studies(tmp_path, LOCKED)] == [("crossval", outdated)]
+    study = tmp_path / "studies/crossval"
+    (study / "results").mkdir(parents=True)
+    (study / "results/README.md").write_text("# Five folds\n\nMCC 0.5\n")
+    (study / "dvc.lock").write_text(f"stages: {{fold: {{deps: [{{path: {path}, md5: '{md5}'}}]}}}}")
+    assert list(read_studies(tmp_path, LOCKED)) == [Study("crossval", "MCC 0.5", outdated)]
 
 
 def test_the_lock_file_is_named_as_git_names_it(tmp_path: Path) -> None:
@@ -62,7 +61,7 @@ def test_without_a_run_it_says_what_to_do(tmp_path: Path) -> None:
 def page(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of the built project, which stays as it is."""
     path = tmp_path_factory.mktemp("report") / "report.html"
-    built.run("python", "-m", "tools.report", str(path))
+    built.run("python", "-m", "report.page", str(path))
     return path
 
 
@@ -78,12 +77,12 @@ def test_the_page_tells_what_the_run_found(page: Path, built: Project) -> None:
 
 @pytest.mark.slow
 def test_it_is_an_output_of_dvc_and_the_same_each_time(project: Project) -> None:
-    stage = ("--single-item", "studies/report/dvc.yaml")
+    stage = ("--single-item", "report/dvc.yaml")
     assert project.run("dvc", "repro", *stage).count("Running stage") == 1
-    first = project.read("plots/report.html")
+    first = project.read("report/report.html")
     assert "Running stage" not in project.run("dvc", "repro", *stage)
     project.run("dvc", "repro", "--force", *stage)
-    assert project.read("plots/report.html") == first
+    assert project.read("report/report.html") == first
     assert project.repro() == []  # the main pipeline does not know it
 
 

@@ -20,9 +20,8 @@ import numpy as np
 import pandas as pd
 from dvc.exceptions import DvcException
 from dvc.scm import SCMError
-from pydantic import TypeAdapter, ValidationError
 
-from src.calibration import Calibration
+from src.calibration import parse_calibration
 from src.command import InputError, run
 from src.files import write_json
 from src.judging.judgement import EvaluateParams
@@ -35,7 +34,6 @@ logger = logging.getLogger("compare")
 WORKSPACE = "workspace"
 PREDICTIONS_CSV = "data/predictions.csv"
 CALIBRATION_JSON = "models/calibration.json"
-_COLUMNS = ("image_id", "split", "label", "group", "logit")
 TITLES = {
     "mcc": "MCC",
     "ap": "average precision",
@@ -50,7 +48,7 @@ class Version(NamedTuple):
     """The detector of a revision, as far as its test images tell."""
 
     name: str
-    test: pd.DataFrame  # image_id, label, group and score, sorted by image_id
+    test: pd.DataFrame  # rows of PREDICTIONS and calibrated `score`, sorted by image_id
     threshold: float  # frozen on its own validation images
 
 
@@ -72,13 +70,10 @@ def read_version(rev: str) -> Version:
         InputError: it is unknown, or holds no predictions that can be had.
     """
     content = read_file(PREDICTIONS_CSV, rev)
-    name = f"{PREDICTIONS_CSV} of {rev}"
-    table = parse_table(io.BytesIO(content), name, PREDICTIONS, _COLUMNS)
+    table = parse_table(io.BytesIO(content), f"{PREDICTIONS_CSV} of {rev}", PREDICTIONS)
     test = table[table["split"] == "test"].sort_values("image_id", ignore_index=True)
-    try:
-        calibration = TypeAdapter(Calibration).validate_json(read_file(CALIBRATION_JSON, rev))
-    except ValidationError as error:
-        raise InputError(f"{CALIBRATION_JSON} of {rev} is no calibration: {error}") from error
+    name = f"{CALIBRATION_JSON} of {rev}"
+    calibration = parse_calibration(read_file(CALIBRATION_JSON, rev), name)
     scores = calibration.probability(test["logit"].to_numpy())
     return Version(rev, test.assign(score=scores), calibration.threshold)
 

@@ -27,7 +27,7 @@ from src.files import read_json, replacing
 
 logger = logging.getLogger("report")
 
-TEMPLATE = Path(__file__).with_name("report.html.jinja")
+TEMPLATE = Path(__file__).with_name("page.html.jinja")
 PICTURES = ".png"
 
 
@@ -44,6 +44,7 @@ class Study(NamedTuple):
     """One folder of studies/ whose results are here."""
 
     name: str
+    summary: str  # what its `make` target ends with
     outdated: list[str]  # outputs of the main pipeline that have changed since
 
 
@@ -114,9 +115,8 @@ def read_studies(root: Path, locked: Mapping[str, Any]) -> Iterator[Study]:
     current = {
         out["path"]: out["md5"] for stage in locked.values() for out in stage.get("outs", [])
     }
-    for lock in sorted(root.glob("studies/*/dvc.lock")):
-        if lock.parent.name == Path(__file__).stem:
-            continue
+    for page in sorted(root.glob("studies/*/results/README.md")):
+        lock = page.parents[1] / "dvc.lock"
         used = {
             posixpath.normpath(posixpath.join(folder, dep["path"])): dep["md5"]
             for stage in _read_yaml(lock)["stages"].values()
@@ -124,7 +124,8 @@ def read_studies(root: Path, locked: Mapping[str, Any]) -> Iterator[Study]:
             for folder in (".", lock.parent.relative_to(root).as_posix())  # whatever its `wdir`
         }
         outdated = [path for path, md5 in used.items() if current.get(path, md5) != md5]
-        yield Study(lock.parent.name, sorted(outdated))
+        summary = page.read_text(encoding="utf-8").partition("\n")[2].strip()
+        yield Study(lock.parent.name, summary, sorted(outdated))
 
 
 def git_blob(data: bytes) -> str:
