@@ -10,7 +10,7 @@ import pandas as pd
 from src.calibration import Calibration, load_calibration
 from src.command import run
 from src.files import replacing, write_json
-from src.judging.figures import overview
+from src.judging.figures import forest, overview
 from src.judging.judgement import (
     HEADLINES,
     PROBABILITIES,
@@ -20,28 +20,36 @@ from src.judging.judgement import (
     judge,
 )
 from src.judging.plots import evaluation_tables, worst_errors
+from src.judging.slices import MEASURES, count_slices, slice_table, with_parts
 from src.params import load_params
-from src.schema import HOLDOUT, PREDICTIONS, read_table
+from src.schema import HOLDOUT, METADATA, PREDICTIONS, read_table
 
 
 def evaluate(
-    predictions: pd.DataFrame, calibration: Calibration, params: EvaluateParams
+    predictions: pd.DataFrame,
+    measures: pd.DataFrame,
+    calibration: Calibration,
+    params: EvaluateParams,
 ) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     """Return the metrics document and the tables of plots/evaluate by name.
 
     Every figure comes from the rows of split `test`; those of `holdout`, if any, are judged apart.
-    What validation had to decide stands in `calibration`.
+    What validation had to decide stands in `calibration`; `measures` are columns of metadata.
 
     Raises:
-        InputError: test lacks a class, or a logit is no number.
+        InputError: test lacks a class, a logit is no number, or an image has no measures.
     """
     check_predictions(predictions)
-    judged = predictions.assign(score=calibration.probability(predictions["logit"].to_numpy()))
+    judged = with_parts(predictions, measures).assign(
+        score=calibration.probability(predictions["logit"].to_numpy())
+    )
     test, holdout = (judged[judged["split"] == split] for split in ("test", HOLDOUT))
     judgement = judge(test, calibration.threshold, params)
     tables = evaluation_tables(test, judgement, params.calibration_bins, params.confidence)
+    tables["slices"] = slice_table(test, calibration.threshold, params)
     tables["errors"] = worst_errors(test, calibration.threshold, params.worst_images)
     document = metrics_document(judgement, calibration.threshold)
+    document["slices"] = count_slices(tables["slices"], 1 - params.confidence)
     if len(holdout):
         # A class that nothing is held out of is that of test.
         others = test[~test["label"].isin(holdout["label"])]
@@ -75,25 +83,34 @@ def _rates(methods: pd.DataFrame) -> dict[str, Any]:
 
 
 def write_plots(tables: Mapping[str, pd.DataFrame], directory: Path) -> None:
-    """Write every table as CSV, and what they show as overview.png, to `directory`."""
+    """Write every table as CSV, and two pictures of what they show, to `directory`."""
     directory.mkdir()
     for name, table in tables.items():
         table.to_csv(
             directory / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n"
         )
-    # Without its software tag, which names a version, equal plots are equal files.
-    overview(tables).savefig(directory / "overview.png", metadata={"Software": None})
+    for name, figure in (("overview", overview(tables)), ("slices", forest(tables["slices"]))):
+        # Without its software tag, which names a version, equal plots are equal files.
+        figure.savefig(directory / f"{name}.png", metadata={"Software": None})
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, judge, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("predictions_csv", "calibration_json", "metrics_json", "plots"):
+    for name in (
+        "predictions_csv",
+        "metadata_csv",
+        "calibration_json",
+        "metrics_json",
+        "plots",
+    ):
         parser.add_argument(name, type=Path)
     args = parser.parse_args(argv)
     params = load_params(EvaluateParams, "evaluate")
     predictions = read_table(args.predictions_csv, PREDICTIONS)
-    document, tables = evaluate(predictions, load_calibration(args.calibration_json), params)
+    measures = read_table(args.metadata_csv, METADATA, ["image_id", *MEASURES])
+    calibration = load_calibration(args.calibration_json)
+    document, tables = evaluate(predictions, measures, calibration, params)
     with replacing(args.plots) as plots:
         write_plots(tables, plots)
     write_json(document, args.metrics_json)

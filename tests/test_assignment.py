@@ -14,6 +14,7 @@ from src.judging.judgement import EvaluateParams
 from src.ranks import image_keys
 from src.schema import FAKE, HOLDOUT, REAL
 from src.split import balanced_split, summary
+from tests.make_predictions import make_measures
 from tests.test_split import split_params
 
 
@@ -122,7 +123,7 @@ def test_what_is_held_out_is_judged_apart_against_the_other_class_of_test() -> N
     ]
     table = pd.DataFrame(rows, columns=["split", "label", "method", "logit"])
     ids = [str(n) for n in range(len(table))]
-    table = table.assign(image_id=ids, group=ids, category="")
+    table = table.assign(image_id=ids, group=ids, category="", distance=0.5)
     table["family"] = np.where(table["label"] == REAL, "real", "gan")
     asked = EvaluateParams(
         bootstrap_rounds=20,
@@ -133,10 +134,10 @@ def test_what_is_held_out_is_judged_apart_against_the_other_class_of_test() -> N
         seed=0,
     )
     frozen = Calibration(temperature=1.0, threshold=0.5, far_distance=1.0)
-    document, _ = evaluate(table, frozen, asked)
+    document, _ = evaluate(table, make_measures(table), frozen, asked)
     assert document["test"]["auroc"] == 1
     assert document["recall"] == {"gan": 1.0}
     assert document["holdout"]["recall"] == {"new": 0.0}
     assert document["holdout"]["auroc"] == pytest.approx(0.5, abs=0.2)
-    without, _ = evaluate(table[table["split"] != HOLDOUT], frozen, asked)
+    without, _ = evaluate(table[table["split"] != HOLDOUT], make_measures(table), frozen, asked)
     assert without == {key: value for key, value in document.items() if key != "holdout"}

@@ -15,6 +15,7 @@ from tests.make_predictions import CALIBRATION, make_predictions, write_evaluati
 
 ARGUMENTS = [
     "data/predictions.csv",
+    "data/metadata.csv",
     "models/calibration.json",
     "metrics/evaluate.json",
     "plots/evaluate",
@@ -76,8 +77,12 @@ def test_a_second_run_writes_the_same_bytes(folder: Path) -> None:
     assert {Path(name).name for name in first} == {
         "evaluate.json",
         "overview.png",
+        "slices.png",
         *(f"{table}.csv" for table in ("figures", "pr", "roc", "confusion", "reliability")),
-        *(f"{table}.csv" for table in ("scores", "methods", "errors", "reliability_before")),
+        *(
+            f"{table}.csv"
+            for table in ("scores", "methods", "errors", "reliability_before", "slices")
+        ),
     }
     assert all(b"\r" not in data for name, data in first.items() if name.endswith(".csv"))
 

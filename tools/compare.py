@@ -34,6 +34,7 @@ logger = logging.getLogger("compare")
 WORKSPACE = "workspace"
 PREDICTIONS_CSV = "data/predictions.csv"
 CALIBRATION_JSON = "models/calibration.json"
+_COLUMNS = ("image_id", "split", "label", "group", "logit")
 TITLES = {
     "mcc": "MCC",
     "ap": "average precision",
@@ -48,7 +49,7 @@ class Version(NamedTuple):
     """The detector of a revision, as far as its test images tell."""
 
     name: str
-    test: pd.DataFrame  # rows of PREDICTIONS and calibrated `score`, sorted by image_id
+    test: pd.DataFrame  # image_id, label, group and score, sorted by image_id
     threshold: float  # frozen on its own validation images
 
 
@@ -70,7 +71,8 @@ def read_version(rev: str) -> Version:
         InputError: it is unknown, or holds no predictions that can be had.
     """
     content = read_file(PREDICTIONS_CSV, rev)
-    table = parse_table(io.BytesIO(content), f"{PREDICTIONS_CSV} of {rev}", PREDICTIONS)
+    name = f"{PREDICTIONS_CSV} of {rev}"
+    table = parse_table(io.BytesIO(content), name, PREDICTIONS, _COLUMNS)
     test = table[table["split"] == "test"].sort_values("image_id", ignore_index=True)
     name = f"{CALIBRATION_JSON} of {rev}"
     calibration = parse_calibration(read_file(CALIBRATION_JSON, rev), name)

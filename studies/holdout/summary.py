@@ -41,7 +41,7 @@ class HoldoutParams:
 class Judged(NamedTuple):
     """Predictions of a detector and the threshold that was frozen for it."""
 
-    predictions: pd.DataFrame  # with `score`, calibrated
+    predictions: pd.DataFrame  # with their scores, as calibrated
     threshold: float
 
 
@@ -197,8 +197,8 @@ def read_judged(predictions_csv: Path, calibration_json: Path) -> Judged:
     """
     if not predictions_csv.is_file():
         raise InputError(f"{predictions_csv} is missing; run make holdout")
-    calibration = load_calibration(calibration_json)
     table = read_table(predictions_csv, PREDICTIONS)
+    calibration = load_calibration(calibration_json)
     scores = calibration.probability(table["logit"].to_numpy())
     return Judged(table.assign(score=scores), calibration.threshold)
 

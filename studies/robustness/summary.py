@@ -46,10 +46,8 @@ def curves(
     """
     columns = [CLEAN, *(condition.column for condition in wanted)]
     y_true = logits["label"].to_numpy()
-    scored = [
-        Scored(y_true, calibration.probability(logits[name].to_numpy()), calibration.threshold)
-        for name in columns
-    ]
+    scores = calibration.probability(logits[columns].to_numpy())
+    scored = [Scored(y_true, column, calibration.threshold) for column in scores.T]
 
     def statistic(weights: FloatArray | None) -> dict[str, FloatArray]:
         figures = [each.figures(weights) for each in scored]
@@ -133,8 +131,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     params = load_params(RobustnessParams, "robustness", PARAMS)
     evaluate = load_params(EvaluateParams, "evaluate")
     logits = read_table(args.logits_csv, logits_schema(params))
-    calibration = load_calibration(args.calibration_json)
-    table = curves(logits, conditions(params), calibration, evaluate)
+    table = curves(logits, conditions(params), load_calibration(args.calibration_json), evaluate)
     text = page(table, len(logits), logits["group"].nunique())
     with replacing(args.results) as results:
         write_results(results, {"curves": table}, {"curves": draw(table)}, text)
