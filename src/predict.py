@@ -39,7 +39,7 @@ def predict(
 ) -> pd.DataFrame:
     """Return `table` with `logit` (log odds of fake) and `score` (P(fake) in [0, 1])."""
     crops = GridCrops(detector.identity.view, params.crops_per_side)
-    images = ImageSet(table, root, crops)
+    images = ImageSet(table, root, crops, detector.blueprint.represent)
     score = Scorer(images, params.batch_size, accelerator, default_workers())
     logits = fake_logit(score(detector.to(accelerator.device)).double()).numpy().round(_DIGITS)
     return table.assign(logit=logits, score=expit(logits))

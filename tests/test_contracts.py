@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from src.models import names
 from src.params import load_params
 
 ROOT = Path(__file__).parents[1]
@@ -18,6 +19,10 @@ STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text
 STAGE_FILES = {f"src/{stage}.py" for stage in STAGES}
 # A stage that names its data set at run time depends on all of them.
 SOURCES = "src/sources"
+# Of the detectors it depends on what they share and on the chosen one, which DVC fills in.
+MODELS = "src/models"
+CHOSEN = f"{MODELS}/${{model.name}}.py"
+SHARED = {path.relative_to(ROOT).as_posix() for path in (ROOT / MODELS).glob("_*.py")}
 
 each_stage = pytest.mark.parametrize("stage", STAGES)
 
@@ -72,11 +77,29 @@ def outs(stage: str) -> set[str]:
     return paths
 
 
+def imports(stage: str) -> set[str]:
+    """Return our files that the stage imports, with any data set and before any detector."""
+    files = reached(f"src/{stage}.py")
+    return {SOURCES if file.startswith(SOURCES) else file for file in files}
+
+
 @each_stage
 def test_deps_are_the_imports(stage: str) -> None:
-    files = reached(f"src/{stage}.py")
-    ours = {SOURCES if file.startswith(SOURCES) else file for file in files}
+    ours = imports(stage)
+    if f"{MODELS}/__init__.py" in ours:
+        ours |= {CHOSEN} | SHARED
     assert {dep for dep in deps(stage) if dep.startswith("src/")} == ours
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_detector_imports_no_other_and_nothing_that_its_stages_do_not_depend_on(
+    name: str,
+) -> None:
+    file = CHOSEN.replace("${model.name}", name)
+    for stage in STAGES:
+        substituted = {dep.replace("${model.name}", name) for dep in deps(stage)}
+        if file in substituted:
+            assert reached(file) <= substituted
 
 
 @each_stage
@@ -102,7 +125,8 @@ def sections_loaded(stage: str) -> dict[str, str]:
 @each_stage
 def test_params_are_the_sections_it_loads_and_each_validates(stage: str) -> None:
     loaded = sections_loaded(stage)
-    assert set(STAGES[stage].get("params", [])) == set(loaded)
+    sections = {name.split(".")[0] for name in STAGES[stage].get("params", [])}
+    assert sections == set(loaded)
     module = importlib.import_module(f"src.{stage}")
     for section, name in loaded.items():
         cls = getattr(module, name)
