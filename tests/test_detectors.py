@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch.nn.functional import normalize
 
+from src.command import InputError
 from src.models import ClosedForm, Detector, build_detector, load_detector, names, save_identity
 from src.models._probe import Bank, LinearProbe, NeighbourProbe
 from src.models.dct_cnn import Histograms
@@ -33,7 +34,7 @@ SMALL = [name for name in names() if name not in ("beit3_base", "beit3_large")]
 STRIDED = ["efficientnet_b4", "mobilenet_v2", "resnet50"]
 # Nearest neighbours in random features know nothing; a test of their own has others.
 QUICK = [name for name in SMALL if name not in (*STRIDED, "univfd_knn")]
-EPOCHS = {"beit3_nano": 20, "univfd": 2, "univfd_knn": 2}
+EPOCHS = {"beit3_nano": 20, "ela_cnn": 12, "univfd": 2, "univfd_knn": 2}
 RATES = {"beit3_nano": 2e-3, "ela_cnn": 2e-3}
 
 
@@ -142,7 +143,13 @@ def test_every_weight_that_learns_is_in_one_group(name: str) -> None:
     assert sorted(grouped) == sorted(learning)
 
 
-@pytest.mark.parametrize("name", ["resnet50", "efficientnet_b4", "mobilenet_v2"])
+def test_layers_without_an_order_cannot_have_other_rates() -> None:
+    detector = build_detector(model("dct_cnn"), CLASSES, 0)
+    with pytest.raises(InputError, match=r"layer_decay = 0\.9: this detector's layers"):
+        detector.blueprint.parameter_groups(detector.network, 0.05, 0.9)
+
+
+@pytest.mark.parametrize("name", STRIDED)
 def test_weights_of_other_classes_replace_all_but_the_head(name: str) -> None:
     published = build_detector(model(name), tuple("abcdefg"), 1).network.state_dict()
     detector = build_detector(model(name), CLASSES, 0, published)

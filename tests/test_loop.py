@@ -190,7 +190,7 @@ def test_gradient_checkpointing_and_balance_change_no_rule(
 
 
 def test_a_network_without_checkpointing_says_so(table: Any, root: Path) -> None:
-    chosen = settings(gradient_checkpointing=True)
+    chosen = settings(gradient_checkpointing=True, layer_decay=1.0)
     chosen = chosen._replace(model=replace(chosen.model, name="dct_cnn"))
     detector, sets = prepare(table, root, chosen)
     with pytest.raises(InputError, match="gradient_checkpointing: dct_cnn cannot"):

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.optim._param_groups import param_groups_layer_decay
+from timm.optim._param_groups import param_groups_layer_decay, param_groups_weight_decay
 from torch import Tensor, manual_seed, nn, tensor
 from torch.nn.functional import cross_entropy
 
@@ -128,15 +128,26 @@ class Blueprint:
         The head's scale is 1 and each layer below has `layer_decay` times the scale of the one
         above. Biases, norms and what the network itself names do not decay. No scheduler of torch
         knows `lr_scale`: `optim.set_learning_rate` does.
+
+        Raises:
+            InputError: `layer_decay` is not 1, but the network does not say what its layers are.
         """
+        if not hasattr(network, "group_matcher"):
+            if layer_decay != 1:
+                raise InputError(
+                    f"train.layer_decay = {layer_decay}: this detector's layers have no order; "
+                    "set it to 1"
+                )
+            groups = param_groups_weight_decay(network, weight_decay)
+            return [{**group, "lr_scale": 1.0} for group in groups]
         undecayed: Collection[str] = getattr(network, "no_weight_decay", set)()
-        groups: list[dict[str, Any]] = param_groups_layer_decay(
+        scaled: list[dict[str, Any]] = param_groups_layer_decay(
             network,
             weight_decay=weight_decay,
             layer_decay=layer_decay,
             no_weight_decay_list=undecayed,
         )
-        return groups
+        return scaled
 
 
 class ClosedForm(nn.Module):
