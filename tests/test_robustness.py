@@ -64,7 +64,7 @@ def test_an_image_is_decoded_once_and_scored_as_the_stage_predict_does(
 
     table = make_split(tmp_path / "raw", (("train", 1), ("test", 3)))
     model = ModelParams(
-        name="beit3_nano", weights="none", image_size=32, view="native", drop_path=0.0
+        name="beit3_nano", backbone="", weights="none", image_size=32, view="native", drop_path=0.0
     )
     detector = build_detector(model, ("real", "fake"), seed=0).eval()
     params = PredictParams(2, 4, 1, reference_images=4, neighbours=1, seed=0)

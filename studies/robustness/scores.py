@@ -64,7 +64,8 @@ def scores(
     """
     wanted = conditions(params)
     grid = GridCrops(detector.identity.view, crops_per_side)
-    images = ImageSet(table, root, Versions(grid, wanted, params.seed))
+    versions = Versions(grid, wanted, params.seed)
+    images = ImageSet(table, root, versions, detector.blueprint.represent)
     device = Accelerator().device
     detector.to(device).eval()
     # One image at a time: it already makes a batch of crops, many of them.
