@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export NO_ALBUMENTATIONS_UPDATE := 1
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup plan repro format check test test-unit remote s3 doctor verify push gate diff compare crossval holdout robustness report lock clean
+.PHONY: help setup plan repro format check test test-unit remote s3 doctor verify push gate baselines diff compare crossval holdout robustness report lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -68,6 +68,9 @@ push: $(READY) ## dvc push, with what dvc repro --pull needs to skip a run elsew
 # A clone has none of the data: with --allow-missing, what dvc.lock knows counts as there.
 gate: $(READY) ## fail where dvc.lock is not what dvc repro would write; needs no data
 	@planned=$$(dvc repro --allow-missing --dry); echo "$$planned"; if grep -q '^Running stage' <<<"$$planned"; then echo 'error: run dvc repro, then commit dvc.lock and what it changed'; exit 1; fi
+
+baselines: $(READY) ## every detector of studies/baselines.yaml as an experiment, and their table [CLIP=weights for univfd]
+	@CLIP='$(CLIP)' python -m tools.baselines
 
 diff: $(READY) ## what changed since BASE=main, as Markdown and pictures in .scratch/comparison
 	@python -m tools.diff '$(or $(BASE),main)' .scratch/comparison

@@ -17,7 +17,6 @@ from src.command import InputError, run
 from src.decode import RGBImage, decode
 from src.files import replacing
 from src.heatmap import occlusion, paint
-from src.images import GridCrops
 from src.judging.sheets import contact_sheet
 from src.models import Detector, load_detector
 from src.params import STRICT, load_params
@@ -92,7 +91,7 @@ class Heatmap:
     def __init__(self, detector: Detector, crops_per_side: int, cells: int) -> None:
         """Look at an image as `predict` does, in `cells` x `cells` parts."""
         self.detector = detector
-        self.crop = GridCrops(detector.identity.view, crops_per_side)
+        self.crop = detector.crops(crops_per_side)
         self.cells = cells
 
     def __call__(self, image: RGBImage) -> RGBImage:

@@ -1,7 +1,7 @@
 """Rows of a split table -> batches of uint8 crops, read straight from the shards."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
@@ -102,8 +102,17 @@ class ImageSet(Dataset[Batch]):
     Labels stay with the caller: what never reaches the workers cannot leak into an augmentation.
     """
 
-    def __init__(self, table: pd.DataFrame, root: Path, render: Render) -> None:
-        """Serve `table` (columns image_id, shard, offset, length) from the shards in `root`."""
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        root: Path,
+        render: Render,
+        represent: Callable[[Crops], Crops] | None = None,
+    ) -> None:
+        """Serve `table` (columns image_id, shard, offset, length) from the shards in `root`.
+
+        What `represent` makes of the crops is what the network sees (see models.Blueprint).
+        """
         self.ids = table["image_id"].to_numpy(dtype=str)
         self.shards = table["shard"].to_numpy(dtype=str)
         self.offsets = table["offset"].to_numpy(dtype=np.int64)
@@ -111,6 +120,7 @@ class ImageSet(Dataset[Batch]):
         self.keys = image_keys(table["image_id"])
         self.reader = ShardReader(root)
         self.render = render
+        self.represent = represent
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -135,7 +145,8 @@ class ImageSet(Dataset[Batch]):
             image = decode(self.reader.read(*place))
         except UndecodableImage as error:
             raise UndecodableImage(f"{self.ids[row]} in {place[0]}: {error}") from error
-        return self.render(image, epoch, int(self.keys[row]))
+        crops = self.render(image, epoch, int(self.keys[row]))
+        return self.represent(crops) if self.represent else crops
 
 
 def default_workers() -> int:
@@ -154,10 +165,10 @@ def default_workers() -> int:
     return min(8, max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
-def consecutive(rows: int, batch_size: int) -> list[Request]:
+def consecutive(rows: int, batch_size: int, epoch: int = 0) -> list[Request]:
     """Return requests for rows 0 to `rows` - 1 in order; the last may be smaller."""
     starts = range(0, rows, batch_size)
-    return [Request(0, range(start, min(start + batch_size, rows))) for start in starts]
+    return [Request(epoch, range(start, min(start + batch_size, rows))) for start in starts]
 
 
 def build_loader(

@@ -22,7 +22,7 @@ from src.command import InputError
 from src.decode import RGBImage, UndecodableImage, decode
 from src.embedding import Embedder
 from src.heatmap import occlusion, paint
-from src.images import Crops, GridCrops
+from src.images import Crops
 from src.models import load_detector
 from src.reference import Reference, load_reference, nearest
 
@@ -71,10 +71,9 @@ class Judge(NamedTuple):
     calibration: Calibration
 
     @property
-    def crop(self) -> GridCrops:
+    def crop(self) -> Callable[[RGBImage], Crops]:
         """How an image is cut up, the same as when the threshold was chosen."""
-        view = self.embedder.detector.identity.view
-        return GridCrops(view, self.reference.crops_per_side)
+        return self.embedder.detector.crops(self.reference.crops_per_side)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -64,7 +64,13 @@ def predict(
     unseen = splits[splits["split"] != "train"].reset_index(drop=True)
     crops = GridCrops(detector.identity.view, params.crops_per_side)
     of_known, of_unseen = (
-        embed(detector, ImageSet(table, root, crops), params.batch_size, accelerator, name)
+        embed(
+            detector,
+            ImageSet(table, root, crops, detector.blueprint.represent),
+            params.batch_size,
+            accelerator,
+            name,
+        )
         for table, name in ((known, "reference"), (unseen, "predict"))
     )
     reference = Reference(

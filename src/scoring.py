@@ -21,15 +21,20 @@ class Scorer:
     """Scores the images of a set; its loader and worker processes are kept for the next call."""
 
     def __init__(
-        self, images: ImageSet, batch_size: int, accelerator: Accelerator, workers: int
+        self,
+        images: ImageSet,
+        batch_size: int,
+        accelerator: Accelerator,
+        workers: int,
+        epoch: int = 0,
     ) -> None:
-        """Share the batches of `images` out among the processes.
+        """Share the batches of `images`, as they look in `epoch`, out among the processes.
 
         Whole batches are dealt, so the arithmetic on an image does not depend on how many share.
         """
         self.images = images
         self.accelerator = accelerator
-        requests = consecutive(len(images), batch_size)
+        requests = consecutive(len(images), batch_size, epoch)
         rank, processes = accelerator.process_index, accelerator.num_processes
         self.rows_each = -(-len(requests) // processes) * batch_size
         self.batch_size = batch_size

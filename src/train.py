@@ -1,6 +1,7 @@
 """Stage `train`: splits and shards -> the detector of the epoch that validated best."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -11,14 +12,22 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from src.augment import Augmentation, AugmentParams
 from src.command import InputError, run
 from src.files import replacing, write_json
-from src.images import GridCrops, ImageSet, Request, View, default_workers
-from src.models import Detector, ModelParams, build_detector, save_identity
+from src.images import GridCrops, ImageSet, Request, default_workers
+from src.models import (
+    ClosedForm,
+    Detector,
+    ModelParams,
+    build_detector,
+    find_blueprint,
+    save_identity,
+)
+from src.models._weights import StateDict
 from src.params import load_params
 from src.ranks import ranks
 from src.schema import FAKE, LABELS, REAL, SPLIT_TABLE, read_table
@@ -31,13 +40,16 @@ from src.training.checkpoints import (
     only_trainer,
     scratch_folder,
 )
-from src.training.initialise import init_from_scratch
-from src.training.loop import Epoch, Sets, Training, TrainParams
+from src.training.closed_form import Solving
+from src.training.launch import launch_processes
+from src.training.loop import Training
+from src.training.order import balance
+from src.training.recipe import Epoch, Sets, TrainParams
 
 MANIFEST = "manifest.json"  # of data/raw: the checksums of all shards
-_ACCELERATE_NAMES = {"fp32": "no", "bf16": "bf16"}
+_ACCELERATE_NAMES = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 _PICTURE_IMAGES = 16
-_WHITENING_IMAGES = 512  # with some hundred patches each: plenty for one covariance
+_START_IMAGES = 512  # with some hundred patches each: plenty for one covariance
 
 
 class Settings(NamedTuple):
@@ -59,12 +71,18 @@ class Outputs(NamedTuple):
 
 
 def train_detector(
-    table: pd.DataFrame, root: Path, settings: Settings, outputs: Outputs, scratch: Path
+    table: pd.DataFrame,
+    root: Path,
+    weights: StateDict,
+    settings: Settings,
+    outputs: Outputs,
+    scratch: Path,
 ) -> None:
     """Train on the `train` rows of a split table, choose the epoch on its `val` rows, write all.
 
-    `scratch` is the folder of this run alone: if it holds the state of an interrupted one, that
-    is taken up, and on success the folder is deleted.
+    The detector starts from `weights`, if there are any. `scratch` is the folder of this run
+    alone: if it holds the state of an interrupted one, that is taken up, and on success the folder
+    is deleted.
 
     Raises:
         InputError: a class is missing, the settings do not suit the images, the loss is no longer
@@ -72,17 +90,18 @@ def train_detector(
     """
     check_classes(table)
     fix_arithmetic(settings.train.threads)
-    accelerator = Accelerator(mixed_precision=_ACCELERATE_NAMES[settings.train.precision])
+    accelerator = _accelerate(settings.train.precision)
     main_process = accelerator.is_main_process
     with only_trainer(scratch.parent) if main_process else nullcontext():
-        detector, sets = prepare(table, root, settings)
-        training = Training(detector, sets, settings.train, accelerator, default_workers())
+        detector, sets = prepare(table, root, settings, weights)
+        fit = Solving if isinstance(detector.network, ClosedForm) else Training
+        training = fit(detector, sets, settings.train, accelerator, default_workers())
         checkpoint = Checkpoint(scratch)
         if state := checkpoint.load():
             training.load_state_dict(state)
         _check_agreement(training.update, accelerator)
         if main_process:
-            _draw_first_batch(training, table, outputs.picture)
+            _draw_images(sets, table, settings.train.seed, outputs.picture)
         training.run(checkpoint, lambda epochs: write_curve(epochs, outputs.curve))
         if main_process:
             _write(training, outputs)
@@ -105,18 +124,22 @@ def check_classes(table: pd.DataFrame) -> None:
                 )
 
 
-def prepare(table: pd.DataFrame, root: Path, settings: Settings) -> tuple[Detector, Sets]:
+def prepare(
+    table: pd.DataFrame, root: Path, settings: Settings, weights: StateDict | None = None
+) -> tuple[Detector, Sets]:
     """Return the untrained detector and the images for it."""
     model, params = settings.model, settings.train
     train, val = (table[table["split"] == split] for split in ("train", "val"))
-    detector = build_detector(model, class_names(train, params.head), params.seed)
-    view = detector.identity.view
+    detector = build_detector(model, class_names(train, params.head), params.seed, weights)
+    view, represent = detector.identity.view, detector.blueprint.represent
     if model.from_scratch:
-        init_from_scratch(detector, _whitening_images(train, root, view, params.seed), params.seed)
+        plain = ImageSet(train, root, GridCrops(view, 1), represent)
+        detector.start(_some_images(plain, params.seed), params.seed)
     sets = Sets(
-        ImageSet(train, root, Augmentation(settings.augment, view, params.seed)),
+        ImageSet(train, root, Augmentation(settings.augment, view, params.seed), represent),
         class_targets(train, detector.identity.classes),
-        ImageSet(val, root, GridCrops(view, params.val_crops_per_side)),
+        balance(train, params.sampling),
+        ImageSet(val, root, GridCrops(view, params.val_crops_per_side), represent),
         val["label"].to_numpy(),
     )
     return detector, sets
@@ -155,21 +178,29 @@ def _check_agreement(update: int, accelerator: Accelerator) -> None:
         )
 
 
-def _whitening_images(train: pd.DataFrame, root: Path, view: View, seed: int) -> Tensor:
-    images = ImageSet(train, root, GridCrops(view, 1))
-    rows = np.argsort(ranks(images.keys, seed), kind="stable")[:_WHITENING_IMAGES]
+def _accelerate(precision: str) -> Accelerator:
+    try:
+        return Accelerator(mixed_precision=_ACCELERATE_NAMES[precision])
+    except ValueError as error:  # of fp16 without a GPU, for one
+        raise InputError(
+            f"train.precision = {precision!r} does not work here: {error}; choose fp32 or bf16"
+        ) from error
+
+
+def _some_images(images: ImageSet, seed: int) -> Tensor:
+    rows = np.argsort(ranks(images.keys, seed), kind="stable")[:_START_IMAGES]
     return images.__getitems__(Request(0, rows.tolist())).images
 
 
-def _draw_first_batch(training: Training, table: pd.DataFrame, path: Path) -> None:
-    request = next(training.order.requests(0))
-    rows = request.rows[:_PICTURE_IMAGES]
-    batch = training.sets.train.__getitems__(Request(request.epoch, rows))
-    shown = table[table["split"] == "train"].iloc[list(rows)]
+def _draw_images(sets: Sets, table: pd.DataFrame, seed: int, path: Path) -> None:
+    images = sets.train
+    rows = np.argsort(ranks(ranks(images.keys, seed), 0), kind="stable")[:_PICTURE_IMAGES]
+    batch = images.__getitems__(Request(0, rows.tolist()))
+    shown = table[table["split"] == "train"].iloc[rows]
     draw_batch(batch.images.numpy(), shown["label"].map(LABELS) + "\n" + shown["method"], path)
 
 
-def _write(training: Training, outputs: Outputs) -> None:
+def _write(training: Training | Solving, outputs: Outputs) -> None:
     with replacing(outputs.weights) as temporary:
         save_file(training.best_weights, temporary)
     save_identity(training.detector.identity, outputs.identity)
@@ -178,6 +209,7 @@ def _write(training: Training, outputs: Outputs) -> None:
     metrics = {
         "best_epoch": best.epoch,
         "epochs": len(training.history),
+        "images_seen": training.images_seen,
         "parameters": parameters,
         "train_images": len(training.sets.train),
         "train_loss": best.train_loss,
@@ -192,7 +224,7 @@ def _write(training: Training, outputs: Outputs) -> None:
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the paths on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("splits_csv", "raw", "gate", *Outputs._fields):
+    for name in ("splits_csv", "raw", "gate", "start", *Outputs._fields):
         parser.add_argument(name, type=Path)
     return parser.parse_args(argv)
 
@@ -208,13 +240,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not args.gate.is_file():
         raise InputError(f"{args.gate} is missing: the stage 'shortcuts' has not passed these data")
     table = read_table(args.splits_csv, SPLIT_TABLE)
-    inputs = [args.splits_csv, args.raw / MANIFEST]
-    if settings.model.weights_file:
-        inputs.append(settings.model.weights_file)
+    find_blueprint(settings.model.name)  # its code belongs to the fingerprint
+    inputs = [args.splits_csv, args.raw / MANIFEST, args.start]
     run_name = fingerprint([asdict(section) for section in settings], inputs)
     outputs = Outputs(*(getattr(args, name) for name in Outputs._fields))
-    train_detector(table, args.raw, settings, outputs, scratch_folder() / run_name)
+    weights = load_file(args.start)
+    train_detector(table, args.raw, weights, settings, outputs, scratch_folder() / run_name)
+
+
+def launch() -> None:
+    """Train in as many processes as the environment asks for (see training.launch)."""
+    launch_processes("src.train", sys.argv[1:])
+    main()
 
 
 if __name__ == "__main__":
-    run(main)
+    run(launch)

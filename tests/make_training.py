@@ -16,7 +16,7 @@ from src.ranks import image_key
 from src.schema import SPLIT_TABLE, write_table
 from src.shards import write_shard
 from src.train import Outputs, Settings
-from src.training.loop import TrainParams
+from src.training.recipe import TrainParams
 from tests.make_data import METHODS, encode, make_image
 
 AUGMENT = AugmentParams(
@@ -44,13 +44,21 @@ PLAIN = replace(
     brightness_contrast=0.0,
     jpeg=0.0,
 )
-MODEL = ModelParams(name="beit3_nano", weights="none", image_size=32, view="native", drop_path=0.2)
+MODEL = ModelParams(
+    name="beit3_nano",
+    backbone="",
+    weights="none",
+    image_size=32,
+    view="native",
+    drop_path=0.2,
+)
 TRAIN = TrainParams(
     seed=0,
     epochs=3,
     patience=10,
     batch_size=8,
     accumulation=1,
+    sampling="all",
     learning_rate=1e-3,
     learning_rate_batch=8,
     warmup_epochs=1.0,
@@ -62,6 +70,8 @@ TRAIN = TrainParams(
     ema_decay=0.9,
     head="binary",
     precision="fp32",
+    compile=False,
+    gradient_checkpointing=False,
     val_crops_per_side=2,
     threads=1,
 )
@@ -114,9 +124,10 @@ def write_inputs(folder: Path, changes: Settings) -> list[str]:
     write_table(table, folder / "splits.csv", SPLIT_TABLE)
     (folder / "raw" / "manifest.json").write_text("{}\n")
     (folder / "gate").write_text("passed\n")
+    save_file({}, folder / "start.safetensors")
     sections = dict(zip(("model", "train", "augment"), map(vars, changes), strict=True))
     (folder / "params.yaml").write_text(json.dumps(sections))  # JSON is YAML
-    return ["splits.csv", "raw", "gate", *map(str, outputs(Path("out")))]
+    return ["splits.csv", "raw", "gate", "start.safetensors", *map(str, outputs(Path("out")))]
 
 
 def write_detector_inputs(folder: Path, predict: Mapping[str, Any]) -> None:

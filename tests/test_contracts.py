@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from src.models import names
 from src.params import PARAMS_YAML, load_params
 
 ROOT = Path(__file__).parents[1]
@@ -18,6 +19,10 @@ STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text
 STAGE_FILES = {f"src/{stage}.py" for stage in STAGES}
 # A stage that names its data set at run time depends on all of them.
 SOURCES = "src/sources"
+# Of the detectors it depends on what they share and on the chosen one, which DVC fills in.
+MODELS = "src/models"
+CHOSEN = f"{MODELS}/${{model.name}}.py"
+SHARED = {path.relative_to(ROOT).as_posix() for path in (ROOT / MODELS).glob("_*.py")}
 
 each_stage = pytest.mark.parametrize("stage", STAGES)
 
@@ -73,11 +78,27 @@ def outs(stage: str) -> set[str]:
     return paths_in(STAGES[stage], "outs", "metrics", "plots")
 
 
+def needed(files: set[str]) -> set[str]:
+    """Return `files` with any data set, and with the chosen detector if they load one."""
+    detectors = {CHOSEN} | SHARED if f"{MODELS}/__init__.py" in files else set()
+    return {SOURCES if file.startswith(SOURCES) else file for file in files} | detectors
+
+
 @each_stage
 def test_deps_are_the_imports(stage: str) -> None:
-    files = reached(f"src/{stage}.py")
-    ours = {SOURCES if file.startswith(SOURCES) else file for file in files}
+    ours = needed(reached(f"src/{stage}.py"))
     assert {dep for dep in deps(stage) if dep.startswith("src/")} == ours
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_detector_imports_no_other_and_nothing_that_its_stages_do_not_depend_on(
+    name: str,
+) -> None:
+    file = CHOSEN.replace("${model.name}", name)
+    for stage in STAGES:
+        substituted = {dep.replace("${model.name}", name) for dep in deps(stage)}
+        if file in substituted:
+            assert reached(file) <= substituted
 
 
 @each_stage
@@ -104,7 +125,8 @@ def sections_loaded(stage: str) -> dict[str, str]:
 @each_stage
 def test_params_are_the_sections_it_loads_and_each_validates(stage: str) -> None:
     loaded = sections_loaded(stage)
-    assert set(STAGES[stage].get("params", [])) == set(loaded)
+    sections = {name.split(".")[0] for name in STAGES[stage].get("params", [])}
+    assert sections == set(loaded)
     module = importlib.import_module(f"src.{stage}")
     for section, name in loaded.items():
         cls = getattr(module, name)
@@ -187,7 +209,7 @@ def test_a_study_depends_on_its_imports(name: str) -> None:
     module = module_file(program(name))
     assert module
     written = {dep for dep in paths_in(STUDIES[name], "deps") if dep.endswith(".py")}
-    assert written == reached(module)
+    assert written == needed(reached(module))
 
 
 @each_study_stage

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
@@ -10,11 +11,13 @@ import torch
 from accelerate import Accelerator
 
 from src.command import InputError
-from src.models import Detector, StateDict
+from src.models import Detector
+from src.models._weights import StateDict
 from src.scoring import fix_arithmetic
 from src.train import prepare
 from src.training.checkpoints import Checkpoint
-from src.training.loop import Epoch, Training
+from src.training.loop import Training
+from src.training.recipe import Epoch
 from tests.make_training import PLAIN, make_split, settings
 
 
@@ -169,3 +172,64 @@ def test_the_averaged_weights_are_the_ones_that_are_kept(
     assert isinstance(average, Detector)
     assert same(training.best_weights, average.network.state_dict())
     assert not same(training.best_weights, training.detector.network.state_dict())
+
+
+def test_gradient_checkpointing_and_balance_change_no_rule(
+    table: Any, root: Path, tmp_path: Path
+) -> None:
+    plain, saving = (build(table, root, gradient_checkpointing=saves) for saves in (False, True))
+    for number, training in enumerate((plain, saving)):
+        training.run(Checkpoint(tmp_path / str(number)), ignore)
+    for name, value in plain.best_weights.items():
+        torch.testing.assert_close(saving.best_weights[name], value, atol=1e-5, rtol=1e-4)
+    unbalanced = table[(table["method"] != "glide") | (table["split"] != "train")]
+    balanced = build(unbalanced, root, sampling="class_balanced", batch_size=4)
+    assert balanced.order.updates_per_epoch == 12 // 4
+    balanced.run(Checkpoint(tmp_path / "balanced"), ignore)
+    assert balanced.images_seen == 3 * 12
+
+
+def test_a_network_without_checkpointing_says_so(table: Any, root: Path) -> None:
+    chosen = settings(gradient_checkpointing=True, layer_decay=1.0)
+    chosen = chosen._replace(model=replace(chosen.model, name="dct_cnn"))
+    detector, sets = prepare(table, root, chosen)
+    with pytest.raises(InputError, match="gradient_checkpointing: dct_cnn cannot"):
+        Training(detector, sets, chosen.train, Accelerator(cpu=True), 0)
+
+
+def scaled(table: Any, root: Path) -> Training:
+    """Return a run whose losses are scaled as for fp16, which itself needs a GPU."""
+    chosen = settings()
+    detector, sets = prepare(table, root, chosen)
+    accelerator = Accelerator(cpu=True)
+    accelerator.scaler = torch.amp.GradScaler("cpu", growth_interval=2)
+    return Training(detector, sets, chosen.train, accelerator, 0)
+
+
+def test_the_scale_of_fp16_survives_an_interruption(table: Any, root: Path, tmp_path: Path) -> None:
+    fix_arithmetic(1)
+    whole, cut = scaled(table, root), scaled(table, root)
+    whole.run(Checkpoint(tmp_path / "whole"), ignore)
+    batches = map(cut.sets.train.__getitems__, cut.order.requests(0))
+    for _ in range(2):
+        cut._update(list(islice(batches, 1)))
+    Checkpoint(tmp_path / "cut").save(cut.state_dict())
+    resumed = scaled(table, root)
+    state = Checkpoint(tmp_path / "cut").load()
+    assert state is not None
+    assert state["scaler"]["scale"] > 65536  # it has grown
+    resumed.load_state_dict(state)
+    resumed.run(Checkpoint(tmp_path / "cut"), ignore)
+    assert same(resumed.best_weights, whole.best_weights)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_a_compiled_network_learns_the_same(table: Any, root: Path, tmp_path: Path) -> None:
+    losses = []
+    for compiled in (False, True):
+        training = build(table, root, compile=compiled, drop_path=0.0, epochs=1)
+        training.run(Checkpoint(tmp_path / str(compiled)), ignore)
+        losses.append(training.history[0].train_loss)
+        assert "_orig_mod" not in "".join(training.best_weights)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)

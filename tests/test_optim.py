@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from src.models import Detector, build_detector, parameter_groups
+from src.models import Detector, build_detector
 from src.training.optim import Schedule, build_average, build_optimizer, set_learning_rate
 from tests.make_training import MODEL
 
@@ -28,7 +28,9 @@ def test_layer_decay_and_weight_decay_groups_against_hand_computed_values() -> N
     # Two blocks: the embedding is layer 0, the blocks 1 and 2, the head 3.
     detector = build_detector(MODEL, ("real", "fake"), 0)
     names = {id(weight): name for name, weight in detector.network.named_parameters()}
-    groups = parameter_groups(detector, weight_decay=0.05, layer_decay=0.5)
+    groups = detector.blueprint.parameter_groups(
+        detector.network, weight_decay=0.05, layer_decay=0.5
+    )
     found = {
         names[id(weight)]: (group["lr_scale"], group["weight_decay"])
         for group in groups

@@ -15,7 +15,7 @@ from tests.conftest import TINY, Project, make_project
 pytestmark = pytest.mark.slow
 
 AFTER_TRAIN = ["predict", "calibrate", "evaluate", "gallery", "card"]
-STAGES = ["download", "metadata", "split", "shortcuts", "train", *AFTER_TRAIN]
+STAGES = ["download", "metadata", "split", "shortcuts", "weights", "train", *AFTER_TRAIN]
 
 
 def test_a_second_repro_runs_nothing(project: Project) -> None:
@@ -59,6 +59,21 @@ def test_a_changed_metric_reruns_evaluate_only(project: Project) -> None:
     path = project.folder / "src/judging/metrics.py"
     path.write_text(path.read_text(encoding="utf-8") + "\n# another metric\n", encoding="utf-8")
     assert project.repro() == ["evaluate"]  # nor the gallery: the errors are the same
+
+
+def test_another_detector_is_one_parameter_and_its_file_concerns_nobody_else(
+    project: Project,
+) -> None:
+    path = project.folder / "src/models/dct_cnn.py"
+    path.write_text(path.read_text(encoding="utf-8") + "\n# edited\n", encoding="utf-8")
+    (project.folder / "src/models/another.py").write_text('"""A detector more."""\n')
+    assert project.repro() == []
+    printed = project.run("dvc", "exp", "run", "--name", "dct", "-S", "model.name=dct_cnn")
+    assert "Running stage 'train'" in printed
+    assert b"src/models/dct_cnn.py" in project.read("dvc.lock")
+    assert json.loads(project.read("models/detector.json"))["name"] == "dct_cnn"
+    path.write_text(path.read_text(encoding="utf-8") + "# again\n", encoding="utf-8")
+    assert project.repro()[:2] == ["weights", "train"]
 
 
 def test_a_failing_gate_stops_training(project: Project) -> None:

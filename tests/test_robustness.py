@@ -1,6 +1,7 @@
 """`make robustness`: what is left of a detector on corrupted images."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from src.params import load_params
 from src.predict import PredictParams, predict
 from studies.robustness.conditions import CLEAN, Condition, RobustnessParams
 from studies.robustness.figure import draw
-from studies.robustness.scores import scores
+from studies.robustness.scores import drawn, scores
 from studies.robustness.summary import curves, page, summary
 from tests.conftest import Project
 from tests.make_predictions import make_predictions
@@ -41,6 +42,7 @@ FEW = RobustnessParams(
     crop=(),
     brightness=(),
     screenshots=(2,),
+    max_images=100,
     seed=0,
     batch_size=4,
     threads=1,
@@ -62,7 +64,7 @@ def test_an_image_is_decoded_once_and_scored_as_the_stage_predict_does(
 
     table = make_split(tmp_path / "raw", (("train", 1), ("test", 3)))
     model = ModelParams(
-        name="beit3_nano", weights="none", image_size=32, view="native", drop_path=0.0
+        name="beit3_nano", backbone="", weights="none", image_size=32, view="native", drop_path=0.0
     )
     detector = build_detector(model, ("real", "fake"), seed=0).eval()
     params = PredictParams(2, 4, 1, reference_images=4, neighbours=1, seed=0)
@@ -84,6 +86,15 @@ def test_an_image_is_decoded_once_and_scored_as_the_stage_predict_does(
         assert (logits[name] != logits[CLEAN]).any()
     again = scores(test, tmp_path / "raw", detector, 2, FEW)
     pd.testing.assert_frame_equal(logits, again)
+
+
+def test_a_draw_depends_on_the_images_alone() -> None:
+    table = make_predictions(40, seed=0)
+    few = replace(FEW, max_images=30)
+    chosen = set(drawn(table, few)["image_id"])
+    assert len(chosen) == 30
+    assert set(drawn(table.iloc[::-1], few)["image_id"]) == chosen
+    assert chosen < set(drawn(table, FEW)["image_id"])
 
 
 def made_logits() -> pd.DataFrame:
@@ -147,7 +158,7 @@ def test_any_number_of_corruptions_is_drawn(wanted: list[Condition]) -> None:
 def test_a_quality_of_nothing_is_refused(tmp_path: Path) -> None:
     text = "robustness: {jpeg: [0], webp: [], resize: [], blur: [], noise: [], crop: [], "
     (tmp_path / "params.yaml").write_text(
-        text + "brightness: [], screenshots: [], seed: 0, batch_size: 1, threads: 1}"
+        text + "brightness: [], screenshots: [], max_images: 9, seed: 0, batch_size: 1, threads: 1}"
     )
     with pytest.raises(InputError, match=r"robustness\.jpeg\.0 = 0"):
         load_params(RobustnessParams, "robustness", tmp_path / "params.yaml")

@@ -1,62 +1,41 @@
-"""A model's name -> a detector: its network, starting weights, and how to rebuild it elsewhere.
+"""A detector's name -> the detector; each file of this folder without a leading underscore is one.
 
-The only module that knows timm.
+Nothing but this package knows timm.
 """
 
-import logging
-from collections.abc import Mapping
+import importlib
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
-import timm
-import torch
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.models import load_state_dict_from_hf
-from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
-from timm.optim._param_groups import param_groups_layer_decay
-from torch import Tensor, nn
+from timm.optim._param_groups import param_groups_layer_decay, param_groups_weight_decay
+from torch import Tensor, manual_seed, nn, tensor
+from torch.nn.functional import cross_entropy
 
 from src.command import InputError
+from src.decode import RGBImage
 from src.files import write_json
-from src.images import View
+from src.images import Crops, GridCrops, View
+from src.models._weights import FILES, NO_WEIGHTS, StateDict, adopt, read_weights
 from src.params import STRICT
 
-logger = logging.getLogger(__name__)
-
-StateDict = dict[str, Tensor]
+Channels = tuple[float, float, float]  # R, G, B in [0, 1]
 
 
-class Architecture(NamedTuple):
-    """A model of timm, and the keyword arguments that shrink it."""
-
-    timm_name: str
-    shape: Mapping[str, int]
-
-
-_BASE, _LARGE = "beit3_base_patch16_224", "beit3_large_patch16_224"
-MODELS = {
-    "beit3_large": Architecture(_LARGE, {"patch_size": 16}),
-    "beit3_base": Architecture(_BASE, {"patch_size": 16}),
-    # Trained from nothing on a CPU in minutes.
-    "beit3_tiny": Architecture(
-        _BASE, {"patch_size": 8, "embed_dim": 192, "depth": 2, "num_heads": 3}
-    ),
-    # Trains in seconds: to try the plumbing, not to detect anything.
-    "beit3_nano": Architecture(
-        _BASE, {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
-    ),
-}
-NO_WEIGHTS = "none"
-_FILES = (".safetensors", ".pth", ".pt")
+def names() -> list[str]:
+    """Return the names of all detectors: those of the files in this folder."""
+    files = Path(__file__).parent.glob("*.py")
+    return sorted(file.stem for file in files if not file.stem.startswith("_"))
 
 
 def _known(name: str) -> str:
-    if name not in MODELS:
-        raise ValueError(f"not a model; choose one of {sorted(MODELS)}")
+    if name not in names():
+        raise ValueError(f"not a detector; choose one of {names()}")
     return name
 
 
@@ -65,8 +44,9 @@ class ModelParams:
     """Section `model` of params.yaml."""
 
     name: Annotated[str, AfterValidator(_known)]
+    backbone: str  # of the detectors that take any: a name of timm; empty: the file's own
     weights: str  # to start from: NO_WEIGHTS, a file, or a tag of timm
-    image_size: Annotated[int, Field(gt=0)]  # pixels a side, a multiple of the patch size
+    image_size: Annotated[int, Field(gt=0)]  # pixels a side
     view: Literal["native", "resized"]  # see images.View
     drop_path: Annotated[float, Field(ge=0, lt=1)]  # chance to skip a block, rising with depth
 
@@ -75,22 +55,120 @@ class ModelParams:
         """Whether there are no weights to start from."""
         return self.weights == NO_WEIGHTS
 
-    @property
-    def weights_file(self) -> Path | None:
-        """The local file to start from, if it is one."""
-        path = Path(self.weights)
-        return path if path.suffix in _FILES else None
-
 
 @dataclass(frozen=True, config=STRICT)
 class Identity:
     """All that rebuilding a detector takes, beside its weights."""
 
     name: Annotated[str, AfterValidator(_known)]
+    backbone: str
     view: View
-    mean: tuple[float, float, float]  # of the RGB channels in [0, 1]
-    std: tuple[float, float, float]
+    mean: Channels
+    std: Channels
     classes: tuple[str, ...]  # of the logits; the first is "real"
+
+
+class Blueprint:
+    """How a detector is made and fitted: defaults, to be overridden where a detector differs.
+
+    A detector's file holds an instance, `BLUEPRINT`. Only `network` is a must.
+    """
+
+    def network(self, identity: Identity, drop_path: float) -> nn.Module:
+        """Return the network: normalised pixels (B, 3, size, size) -> logits (B, classes).
+
+        If it is a `ClosedForm`, its head is solved for and nothing else changes; otherwise the
+        training loop moves all of its weights.
+
+        Raises:
+            InputError: the identity asks for what this detector cannot be.
+        """
+        raise NotImplementedError
+
+    def statistics(self, backbone: str) -> tuple[Channels, Channels]:  # noqa: ARG002 - a hook
+        """Return mean and standard deviation that the pixels are normalised by."""
+        return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+    def represent(self, crops: Crops) -> Crops:
+        """Return what the network sees of `crops`, of the same shape; runs in the loader."""
+        return crops
+
+    def start(self, network: nn.Module, pixels: Tensor, seed: int) -> None:
+        """Initialise a network without published weights; `pixels` are training images."""
+
+    def fetch(self, backbone: str, tag: str) -> StateDict:  # noqa: ARG002 - a hook
+        """Return the published weights `tag`.
+
+        Raises:
+            InputError: there are none, or they cannot be had.
+        """
+        raise InputError(
+            f"model.weights = {tag!r}: nothing is published for this detector; choose "
+            f"{NO_WEIGHTS!r} or a file ({', '.join(FILES)})"
+        )
+
+    def adopt(self, network: nn.Module, state: StateDict, origin: str) -> None:
+        """Load published weights into `network`; only its head may be missing.
+
+        Raises:
+            InputError: they are not of this network; the message names their `origin`.
+        """
+        adopt(network, state, (), origin)
+
+    def loss(
+        self, network: nn.Module, pixels: Tensor, targets: Tensor, label_smoothing: float
+    ) -> Tensor:
+        """Return what one update minimises; draws come from torch's generator, seeded for it."""
+        return cross_entropy(network(pixels).float(), targets, label_smoothing=label_smoothing)
+
+    def parameter_groups(
+        self, network: nn.Module, weight_decay: float, layer_decay: float
+    ) -> list[dict[str, Any]]:
+        """Return groups for an optimiser, each with its `weight_decay` and its `lr_scale`.
+
+        The head's scale is 1 and each layer below has `layer_decay` times the scale of the one
+        above. Biases, norms and what the network itself names do not decay. No scheduler of torch
+        knows `lr_scale`: `optim.set_learning_rate` does.
+
+        Raises:
+            InputError: `layer_decay` is not 1, but the network does not say what its layers are.
+        """
+        if not hasattr(network, "group_matcher"):
+            if layer_decay != 1:
+                raise InputError(
+                    f"train.layer_decay = {layer_decay}: this detector's layers have no order; "
+                    "set it to 1"
+                )
+            groups = param_groups_weight_decay(network, weight_decay)
+            return [{**group, "lr_scale": 1.0} for group in groups]
+        undecayed: Collection[str] = getattr(network, "no_weight_decay", set)()
+        scaled: list[dict[str, Any]] = param_groups_layer_decay(
+            network,
+            weight_decay=weight_decay,
+            layer_decay=layer_decay,
+            no_weight_decay_list=undecayed,
+        )
+        return scaled
+
+
+class ClosedForm(nn.Module):
+    """A network with a head that is solved for: its features are computed once and stay."""
+
+    head: nn.Module  # features (n, dims) -> logits (n, classes)
+    settings: tuple[float, ...]  # of the solver, one of which validation chooses
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """Return features (B, dims) of normalised pixels (B, 3, size, size)."""
+        raise NotImplementedError
+
+    def solve(self, features: Tensor, targets: Tensor, setting: float) -> None:
+        """Fit the head to features (n, dims) and targets (n,), with one of `settings`."""
+        raise NotImplementedError
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return logits (B, classes)."""
+        logits: Tensor = self.head(self.features(pixels))
+        return logits
 
 
 class Detector(nn.Module):
@@ -100,34 +178,25 @@ class Detector(nn.Module):
     std: Tensor
 
     def __init__(self, identity: Identity, drop_path: float = 0.0) -> None:
-        """Build the network with timm's random initialisation.
+        """Build the network with its random initialisation.
 
         Raises:
-            InputError: the image size is no multiple of the patch size.
+            InputError: the identity asks for what this detector cannot be.
         """
         super().__init__()
-        architecture = MODELS[identity.name]
-        size, patch = identity.view.size, architecture.shape["patch_size"]
-        if size % patch:
-            raise InputError(
-                f"model.image_size = {size}: {identity.name} needs a multiple of {patch}"
-            )
         self.identity = identity
-        options: dict[str, Any] = {**architecture.shape, "img_size": size}
-        network = timm.create_model(
-            architecture.timm_name,
-            num_classes=len(identity.classes),
-            drop_path_rate=drop_path,
-            **options,
-        )
-        assert isinstance(network, VisionTransformer)
-        self.network = network
-        self.register_buffer("mean", 255 * torch.tensor(identity.mean), persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(identity.std), persistent=False)
+        self.blueprint = find_blueprint(identity.name)
+        self.network = self.blueprint.network(identity, drop_path)
+        self.register_buffer("mean", 255 * tensor(identity.mean), persistent=False)
+        self.register_buffer("std", 255 * tensor(identity.std), persistent=False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits (B, classes) of uint8 images (B, size, size, 3)."""
+    def forward(
+        self, images: Tensor, targets: Tensor | None = None, label_smoothing: float = 0.0
+    ) -> Tensor:
+        """Return logits (B, classes) of uint8 images (B, size, size, 3); with targets, the loss."""
         pixels = self.normalised(images)
+        if targets is not None:
+            return self.blueprint.loss(self.network, pixels, targets, label_smoothing)
         logits: Tensor = self.network(pixels)
         return logits
 
@@ -135,50 +204,61 @@ class Detector(nn.Module):
         """Return uint8 images (B, H, W, 3) as the network's float input (B, 3, H, W)."""
         return ((images.float() - self.mean) / self.std).permute(0, 3, 1, 2)
 
+    def crops(self, per_side: int) -> Callable[[RGBImage], Crops]:
+        """Return what turns an image into the crops that it is judged by; see `GridCrops`."""
+        grid = GridCrops(self.identity.view, per_side)
+        return lambda image: self.blueprint.represent(grid(image))
 
-def build_detector(params: ModelParams, classes: tuple[str, ...], seed: int) -> Detector:
-    """Return a detector for `classes` with the published weights that `params` ask for.
+    def start(self, images: Tensor, seed: int) -> None:
+        """Initialise without published weights, having seen training images (B, H, W, 3)."""
+        self.blueprint.start(self.network, self.normalised(images), seed)
 
-    `seed` draws what is not published: the head, or all (through torch's global generator).
-    Without published weights, let `initialise.init_from_scratch` see training images next.
+
+def find_blueprint(name: str) -> Blueprint:
+    """Return the blueprint in the file `name` of this folder."""
+    blueprint: Blueprint = importlib.import_module(f"{__name__}.{name}").BLUEPRINT
+    return blueprint
+
+
+def published_weights(params: ModelParams) -> StateDict:
+    """Return the weights to start from as they were published; nothing for NO_WEIGHTS.
 
     Raises:
-        InputError: no such weights, or they are not of this model.
+        InputError: there are no such weights, or they cannot be had.
     """
+    if params.from_scratch:
+        return {}
+    path = Path(params.weights)
+    if path.suffix in FILES:
+        return read_weights(path)
+    return find_blueprint(params.name).fetch(params.backbone, params.weights)
+
+
+def build_detector(
+    params: ModelParams, classes: tuple[str, ...], seed: int, weights: StateDict | None = None
+) -> Detector:
+    """Return a detector for `classes` that starts from `weights` (see `published_weights`).
+
+    `seed` draws what is not published: the head, or all (through torch's global generator).
+    Without published weights, let `Detector.start` see training images next.
+
+    Raises:
+        InputError: the weights are not of this model, or the parameters do not suit it.
+    """
+    mean, std = find_blueprint(params.name).statistics(params.backbone)
     identity = Identity(
         name=params.name,
+        backbone=params.backbone,
         view=View(size=params.image_size, fit=params.view),
-        mean=IMAGENET_DEFAULT_MEAN,
-        std=IMAGENET_DEFAULT_STD,
+        mean=mean,
+        std=std,
         classes=classes,
     )
-    torch.manual_seed(seed)
+    manual_seed(seed)
     detector = Detector(identity, params.drop_path)
-    if not params.from_scratch:
-        _adopt(detector.network, _published_weights(params), params.weights)
-        # The head starts near zero, so that the first steps do not tear good features apart.
-        # Source: BEiT-3's fine-tuning code, `init_scale`.
-        with torch.no_grad():
-            detector.network.get_parameter("head.weight").mul_(0.001)
+    if weights:
+        detector.blueprint.adopt(detector.network, weights, params.weights)
     return detector
-
-
-def parameter_groups(
-    detector: Detector, weight_decay: float, layer_decay: float
-) -> list[dict[str, Any]]:
-    """Return groups for an optimiser, each with its `weight_decay` and its `lr_scale`.
-
-    The head's scale is 1 and each layer below has `layer_decay` times the scale of the one above.
-    Biases, norms, the class token and the position embedding do not decay. No scheduler of torch
-    knows `lr_scale`: `optim.set_learning_rate` does.
-    """
-    groups: list[dict[str, Any]] = param_groups_layer_decay(
-        detector.network,
-        weight_decay=weight_decay,
-        layer_decay=layer_decay,
-        no_weight_decay_list=detector.network.no_weight_decay(),
-    )
-    return groups
 
 
 def save_identity(identity: Identity, path: Path) -> None:
@@ -202,65 +282,3 @@ def load_detector(weights: Path, identity: Path) -> Detector:
     except (SafetensorError, RuntimeError) as error:
         raise InputError(f"{weights} does not fit {identity}: {error}") from error
     return detector.eval()
-
-
-def _published_weights(params: ModelParams) -> StateDict:
-    if params.weights_file:
-        return _read_weights(params.weights_file)
-    timm_name = MODELS[params.name].timm_name
-    tags = [name.split(".", 1)[1] for name in timm.list_pretrained(f"{timm_name}.*")]
-    if MODELS[params.name].shape.keys() - {"patch_size"}:
-        tags = []  # shrunk: nothing is published for it
-    if params.weights not in tags:
-        raise InputError(
-            f"model.weights = {params.weights!r}: for {params.name} choose {NO_WEIGHTS!r}, "
-            f"a file ({', '.join(_FILES)}) or one of the tags {tags}"
-        )
-    return _fetch_weights(f"{timm_name}.{params.weights}")
-
-
-def _read_weights(path: Path) -> StateDict:
-    if not path.is_file():
-        raise InputError(f"model.weights: there is no file {path}")
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # torch raises half a dozen unrelated types here, and all of them mean this:
-        raise InputError(f"model.weights: {path} holds no weights: {error}") from error
-    state: StateDict = loaded.get("model", loaded)
-    return state
-
-
-def _fetch_weights(name: str) -> StateDict:
-    config = timm.get_pretrained_cfg(name)
-    assert config is not None
-    assert config.hf_hub_id is not None
-    try:
-        state: StateDict = load_state_dict_from_hf(config.hf_hub_id)
-    except OSError as error:
-        raise InputError(
-            f"model.weights: {name} could not be fetched ({type(error).__name__}). Either try "
-            "again with a network; or fill the Hugging Face cache on another machine and set "
-            "HF_HOME to a copy of it; or download the file there and set model.weights to it"
-        ) from error
-    return state
-
-
-def _adopt(network: VisionTransformer, state: StateDict, origin: str) -> None:
-    """Load `state` (timm's or the official layout); only the head may be missing."""
-    body = checkpoint_filter_fn(state, network)
-    body = {key: value for key, value in body.items() if not key.startswith("head.")}
-    try:
-        result = network.load_state_dict(body, strict=False)
-    except RuntimeError as error:  # equal names, other shapes
-        raise InputError(f"model.weights: {origin} is not of this model: {error}") from error
-    # Official fine-tuning replaces the final norm of the pre-trained encoder along with the head.
-    missing = [key for key in result.missing_keys if not key.startswith(("head.", "fc_norm."))]
-    if missing:
-        raise InputError(
-            f"model.weights: {origin} is not of this model: {len(missing)} of its weights are "
-            f"missing, first {missing[0]}"
-        )
-    logger.info("weights from %s; not used: %s", origin, result.unexpected_keys or "none")

@@ -5,83 +5,30 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-import pydantic
 import torch
 from accelerate import Accelerator
-from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from src.command import InputError
-from src.images import Batch, ImageSet, build_loader
-from src.models import Detector, StateDict, parameter_groups
-from src.params import STRICT
+from src.images import Batch, build_loader
+from src.models import Detector
+from src.models._weights import StateDict
 from src.scoring import Scorer
 from src.training.checkpoints import Checkpoint
 from src.training.optim import Schedule, build_average, build_optimizer, set_learning_rate
 from src.training.order import Order
-from src.training.validation import IntArray, validate
+from src.training.recipe import Epoch, Sets, TrainParams, best_epoch
+from src.training.validation import validate
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 120.0  # what a crash can cost at most, beside the start-up
-
-
-@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
-class TrainParams:
-    """Section `train` of params.yaml."""
-
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
-    epochs: Annotated[int, Field(gt=0)]
-    patience: Annotated[int, Field(gt=0)]  # epochs without a better validation MCC, then stop
-    batch_size: Annotated[int, Field(gt=0)]  # images per update, over all processes
-    accumulation: Annotated[int, Field(gt=0)]  # micro-batches that a process makes of its share
-    learning_rate: Annotated[float, Field(gt=0)]  # peak, after warm-up
-    # The batch that `learning_rate` is meant for: other batches scale it linearly.
-    learning_rate_batch: Annotated[int, Field(gt=0)]
-    warmup_epochs: Annotated[float, Field(ge=0)]
-    beta2: Annotated[float, Field(gt=0, lt=1)]  # AdamW's memory of squared gradients
-    weight_decay: Annotated[float, Field(ge=0)]
-    layer_decay: Annotated[float, Field(gt=0, le=1)]  # of the rate, from layer to layer below
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    clip_norm: Annotated[float, Field(ge=0)]  # of the gradient; 0: no clipping
-    ema_decay: Annotated[float, Field(ge=0, lt=1)]  # of the averaged weights; 0: no average
-    head: Literal["binary", "multiclass"]  # multiclass: one class per generator beside real
-    precision: Literal["fp32", "bf16"]
-    val_crops_per_side: Annotated[int, Field(gt=0)]  # see images.GridCrops
-    threads: Annotated[int, Field(gt=0)]  # of the CPU: their number changes the last bits
-
-
-@dataclass(frozen=True)
-class Sets:
-    """The images to learn from and those to choose the best epoch with."""
-
-    train: ImageSet
-    targets: Tensor  # (train images,), int64: position in the detector's classes
-    val: ImageSet
-    val_labels: IntArray  # (val images,), REAL or FAKE
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One row of plots/training.csv."""
-
-    epoch: int  # from 1
-    learning_rate: float  # of the last update
-    train_loss: float  # what is minimised, label smoothing included
-    val_loss: float
-    val_mcc: float
-    val_auroc: float
-
-    def beats(self, other: "Epoch") -> bool:
-        """Return whether validation went better: by MCC, at equal MCC by loss."""
-        return (self.val_mcc, -self.val_loss) > (other.val_mcc, -other.val_loss)
 
 
 class Training:
@@ -110,6 +57,7 @@ class Training:
             params.accumulation,
             accelerator.process_index,
             accelerator.num_processes,
+            sets.strata,
         )
         self.updates = params.epochs * self.order.updates_per_epoch
         self.schedule = Schedule(
@@ -118,8 +66,14 @@ class Training:
             round(params.warmup_epochs * self.order.updates_per_epoch),
         )
         self.detector = detector.to(accelerator.device)
-        groups = parameter_groups(detector, params.weight_decay, params.layer_decay)
+        groups = detector.blueprint.parameter_groups(
+            detector.network, params.weight_decay, params.layer_decay
+        )
         self.average = build_average(detector, params.ema_decay) if params.ema_decay else None
+        if params.gradient_checkpointing:
+            save_memory(detector)
+        if params.compile:
+            detector.network.compile()
         self.model, self.optimizer = accelerator.prepare(
             detector, build_optimizer(groups, params.beta2)
         )
@@ -132,10 +86,12 @@ class Training:
     @property
     def best(self) -> Epoch:
         """The epoch whose weights are kept."""
-        best = self.history[0]
-        for epoch in self.history[1:]:
-            best = epoch if epoch.beats(best) else best
-        return best
+        return best_epoch(self.history)
+
+    @property
+    def images_seen(self) -> int:
+        """How many training images the updates so far were made of."""
+        return self.update * self.params.batch_size
 
     @property
     def finished(self) -> bool:
@@ -195,12 +151,13 @@ class Training:
 
     def _loss(self, batch: Batch) -> Tensor:
         device = self.accelerator.device
-        logits = self.model(batch.images.to(device, non_blocking=True))
+        images = batch.images.to(device, non_blocking=True)
         targets = self.sets.targets[batch.rows].to(device)
-        return cross_entropy(logits, targets, label_smoothing=self.params.label_smoothing)
+        loss: Tensor = self.model(images, targets, self.params.label_smoothing)
+        return loss
 
     def _seed(self, part: int) -> None:
-        # Only drop path draws here; seeded like this, it does not depend on what ran before.
+        # Drop path and the losses draw here; seeded like this, nothing that ran before matters.
         place = f"{self.params.seed}/{self.update}/{part}/{self.accelerator.process_index}"
         digest = hashlib.blake2b(place.encode(), digest_size=8).digest()
         torch.manual_seed(int.from_bytes(digest, "big") >> 1)
@@ -247,6 +204,7 @@ class Training:
             "network": self.detector.network.state_dict(),
             "average": self.average.state_dict() if self.average else None,
             "optimizer": self.optimizer.state_dict(),
+            "scaler": scaler.state_dict() if (scaler := self.accelerator.scaler) else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -259,6 +217,8 @@ class Training:
         if self.average:
             self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.accelerator.scaler:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
 
     def _explain(self, loss: float, batches: Sequence[Batch]) -> str:
         rows = torch.cat([batch.rows for batch in batches]).tolist()
@@ -279,3 +239,18 @@ class Training:
 
     def _last_validation(self) -> dict[str, str]:
         return {"val_mcc": f"{self.history[-1].val_mcc:.3f}"} if self.history else {}
+
+
+def save_memory(detector: Detector) -> None:
+    """Make the backward pass compute activations anew instead of remembering them.
+
+    Raises:
+        InputError: the detector's network has no such switch.
+    """
+    switch: Any = getattr(detector.network, "set_grad_checkpointing", None)
+    if switch is None:
+        raise InputError(
+            f"train.gradient_checkpointing: {detector.identity.name} cannot do this; set it to "
+            "false, or lower train.batch_size or raise train.accumulation"
+        )
+    switch(True)

@@ -23,7 +23,7 @@ UNTOUCHED = {
     "screenshots": 0.0,
 }
 
-_NO_CORRUPTIONS = {"seed", "batch_size", "threads"}
+_NO_CORRUPTIONS = {"max_images", "seed", "batch_size", "threads"}
 
 Quality = Annotated[int, Field(ge=1, le=100)]
 Positive = Annotated[float, Field(gt=0)]
@@ -43,8 +43,9 @@ class RobustnessParams:
     crop: tuple[Part, ...]  # of both sides
     brightness: tuple[Factor, ...]
     screenshots: tuple[Annotated[int, Field(ge=1, le=20)], ...]
+    max_images: Annotated[int, Field(gt=0)]  # of test, drawn
     seed: Annotated[int, Field(ge=0, lt=2**64)]
-    batch_size: Annotated[int, Field(gt=0)]  # images; bounds the memory
+    batch_size: Annotated[int, Field(gt=0)]  # crops at once
     threads: Annotated[int, Field(gt=0)]  # of the CPU: their number changes the last bits
 
 

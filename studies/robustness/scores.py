@@ -16,6 +16,7 @@ from src.decode import RGBImage
 from src.images import Crops, GridCrops, ImageSet, build_loader, consecutive, default_workers
 from src.models import Detector, load_detector
 from src.params import load_params
+from src.ranks import image_keys, ranks
 from src.reference import load_reference
 from src.schema import SPLIT_TABLE, read_table, write_table
 from src.scoring import fake_logit, fix_arithmetic
@@ -63,15 +64,17 @@ def scores(
     """
     wanted = conditions(params)
     grid = GridCrops(detector.identity.view, crops_per_side)
-    images = ImageSet(table, root, Versions(grid, wanted, params.seed))
+    versions = Versions(grid, wanted, params.seed)
+    images = ImageSet(table, root, versions, detector.blueprint.represent)
     device = Accelerator().device
     detector.to(device).eval()
     # One image at a time: it already makes a batch of crops, many of them.
     loader = build_loader(images, consecutive(len(images), 1), default_workers())
-    at_once = params.batch_size * crops_per_side**2
     logits = []
     for batch, _ in tqdm(loader, desc="robustness", unit=" images"):
-        crops = torch.cat([_logits(detector, part.to(device)) for part in batch.split(at_once)])
+        crops = torch.cat(
+            [_logits(detector, part.to(device)) for part in batch.split(params.batch_size)]
+        )
         by_version = crops.view(1 + len(wanted), -1, crops.shape[1]).mean(1)
         logits.append(fake_logit(by_version.double()).numpy().round(_DIGITS))
     columns = (CLEAN, *(condition.column for condition in wanted))
@@ -85,6 +88,12 @@ def _logits(detector: Detector, crops: Tensor) -> Tensor:
     return logits.float().cpu()
 
 
+def drawn(test: pd.DataFrame, params: RobustnessParams) -> pd.DataFrame:
+    """Return at most `max_images` rows of `test`, the same ones whatever their order."""
+    order = np.argsort(ranks(image_keys(test["image_id"]), params.seed))
+    return test.iloc[np.sort(order[: params.max_images])].reset_index(drop=True)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Score the test images in every condition."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -93,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     params = load_params(RobustnessParams, "robustness", PARAMS)
     splits = read_table(args.splits_csv, SPLIT_TABLE)
-    test = splits[splits["split"] == "test"].reset_index(drop=True)
+    test = drawn(splits[splits["split"] == "test"], params)
     if test.empty:
         raise InputError(f"{args.splits_csv} has no test image")
     fix_arithmetic(params.threads)

@@ -1,0 +1,105 @@
+"""BEiT-3's vision branch, as its authors fine-tune it; and a start for small ones without weights.
+
+Source: microsoft/unilm, beit3 (Wang et al. 2022, arXiv:2208.10442), through timm.
+"""
+
+import math
+from typing import Any
+
+import timm
+import torch
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from torch import Tensor, nn
+
+from src.command import InputError
+from src.models import Blueprint, Identity
+from src.models._weights import StateDict, adopt, fetch_weights
+
+BASE, LARGE = "beit3_base_patch16_224", "beit3_large_patch16_224"
+
+
+class Beit3(Blueprint):
+    """A size of BEiT-3."""
+
+    def __init__(self, timm_name: str, patch_size: int = 16, **shape: int) -> None:
+        """Take timm's model; `patch_size` and `shape` shrink it, and then nothing is published."""
+        self.timm_name, self.patch_size = timm_name, patch_size
+        self.shape = shape
+
+    def network(self, identity: Identity, drop_path: float) -> VisionTransformer:
+        """Return timm's network with its random initialisation.
+
+        Raises:
+            InputError: the image size is no multiple of the patch size.
+        """
+        size = identity.view.size
+        if size % self.patch_size:
+            raise InputError(
+                f"model.image_size = {size}: {identity.name} needs a multiple of {self.patch_size}"
+            )
+        options: dict[str, Any] = {"patch_size": self.patch_size, **self.shape, "img_size": size}
+        network = timm.create_model(
+            self.timm_name,
+            num_classes=len(identity.classes),
+            drop_path_rate=drop_path,
+            **options,
+        )
+        assert isinstance(network, VisionTransformer)
+        return network
+
+    def fetch(self, backbone: str, tag: str) -> StateDict:
+        """Return the published weights `tag`."""
+        if self.shape:
+            return super().fetch(backbone, tag)
+        return fetch_weights(self.timm_name, tag)
+
+    def adopt(self, network: nn.Module, state: StateDict, origin: str) -> None:
+        """Load `state`, in timm's or in the official layout; position embeddings are resampled."""
+        assert isinstance(network, VisionTransformer)
+        # Official fine-tuning replaces the final norm of the pre-trained encoder with the head:
+        # a file may have it or not.
+        body = checkpoint_filter_fn(state, network)
+        norm = () if "fc_norm.weight" in body else ("fc_norm.",)
+        adopt(network, body, ("head.", *norm), origin)
+        # The head starts near zero, so that the first steps do not tear good features apart.
+        # Source: BEiT-3's fine-tuning code, `init_scale`.
+        with torch.no_grad():
+            network.get_parameter("head.weight").mul_(0.001)
+
+    @torch.no_grad()
+    def start(self, network: nn.Module, pixels: Tensor, seed: int) -> None:
+        """Give a network without published weights a start from which it learns fine traces.
+
+        timm's initialisation suits pretrained widths: a small network is almost linear with it
+        and hardly sees high frequencies. Here the patch embedding starts as a whitening of the
+        patches of `pixels` (B, 3, size, size), which lifts faint frequencies to the level of the
+        strong ones, and the linear layers start with standard deviation 1 / sqrt(fan-in).
+        """
+        generator = torch.Generator().manual_seed(seed)
+        for layer in network.get_submodule("blocks").modules():
+            if isinstance(layer, nn.Linear):
+                deviation = 1 / math.sqrt(layer.in_features)
+                nn.init.trunc_normal_(layer.weight, std=deviation, generator=generator)
+        projection = network.get_submodule("patch_embed.proj")
+        assert isinstance(projection, nn.Conv2d)
+        assert projection.bias is not None
+        side = projection.kernel_size[0]
+        patches = nn.functional.unfold(pixels, side, stride=side)
+        rows = patches.transpose(1, 2).flatten(0, 1).double()  # (patches, 3 * side * side)
+        weight, bias = _whitening(rows, projection.out_channels, generator)
+        projection.weight.copy_(weight.view_as(projection.weight))
+        projection.bias.copy_(bias)
+
+
+def _whitening(rows: Tensor, width: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    mean = rows.mean(0)
+    variances, components = torch.linalg.eigh((rows - mean).T.cov())
+    # A floor, or the directions that JPEG has all but emptied would drown the others in noise.
+    floor = 0.1 * variances.mean()
+    whiten = components.T / (variances + floor).sqrt().unsqueeze(1)  # (dims, dims)
+    # Fewer or more channels than dimensions: every channel is a mix of all frequencies, so none
+    # is lost. A random orthogonal mix also leaves no channel with an arbitrary sign of eigh's.
+    mix = torch.empty(width, len(mean), dtype=rows.dtype)
+    nn.init.orthogonal_(mix, generator=generator)
+    weight = mix @ whiten
+    return weight, -weight @ mean

@@ -1,0 +1,12 @@
+"""UnivFD: logistic regression on the features of a frozen CLIP.
+
+Source: Ojha, Li, Lee 2023, arXiv:2302.10174 (WisconsinAIVision/UniversalFakeDetect), linear probe
+on ViT-L/14. Differs: the features are CLIP's before its projection to the space of texts; the
+layer is solved for, with the strength that validates best, instead of trained; `train.epochs` is
+the number of augmented views of each image that it is solved from; `model.backbone` may name any
+network of timm. Without `model.weights` (for CLIP `openai`) the features are random projections.
+"""
+
+from src.models._probe import LinearProbe, Probe
+
+BLUEPRINT = Probe("vit_large_patch14_clip_quickgelu_224", LinearProbe)

@@ -1,0 +1,26 @@
+"""Stage `weights`: model.weights -> one file that DVC keeps, so that training needs no network."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from src.command import run
+from src.files import replacing
+from src.models import ModelParams, published_weights
+from src.params import load_params
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the weights that training starts from, as published; without any, an empty file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("safetensors", type=Path)
+    args = parser.parse_args(argv)
+    weights = published_weights(load_params(ModelParams, "model"))
+    with replacing(args.safetensors) as temporary:
+        save_file({name: value.contiguous().clone() for name, value in weights.items()}, temporary)
+
+
+if __name__ == "__main__":
+    run(main)

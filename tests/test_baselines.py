@@ -1,0 +1,101 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from src.augment import AugmentParams
+from src.command import InputError
+from src.models import ModelParams, names
+from src.params import load_params
+from src.predict import PredictParams
+from src.training.recipe import TrainParams
+from tests.conftest import Project
+from tools.baselines import RECIPES, changed, read_recipes, write_results
+
+ROOT = Path(__file__).parents[1]
+SECTIONS = {
+    "augment": AugmentParams,
+    "model": ModelParams,
+    "predict": PredictParams,
+    "train": TrainParams,
+}
+
+
+def test_all_detectors_but_the_large_and_the_toy_are_baselines() -> None:
+    recipes = read_recipes(ROOT / RECIPES, clip="weights.safetensors")
+    assert set(names()) - set(recipes) == {"beit3_base", "beit3_large", "beit3_nano"}
+
+
+@pytest.mark.parametrize("name", read_recipes(ROOT / RECIPES, clip="weights.safetensors"))
+def test_every_recipe_is_valid(name: str, tmp_path: Path) -> None:
+    recipe = read_recipes(ROOT / RECIPES, clip="weights.safetensors")[name]
+    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    path = tmp_path / "params.yaml"
+    path.write_text(json.dumps(changed(params, recipe)))
+    for section, cls in SECTIONS.items():
+        load_params(cls, section, path)
+    assert all(key.split(".")[1] in params[key.split(".")[0]] for key in recipe)
+
+
+def test_without_weights_a_frozen_backbone_is_left_out() -> None:
+    recipes = read_recipes(ROOT / RECIPES, clip=None)
+    assert {"beit3_tiny", "xray"} <= set(recipes)
+    assert not {"univfd", "univfd_knn"} & set(recipes)
+
+
+def test_an_unknown_detector_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "recipes.yaml"
+    path.write_text("beit4: {}\n")
+    with pytest.raises(InputError, match="'beit4' is not a detector; choose among"):
+        read_recipes(path, None)
+
+
+def test_the_table_has_detectors_and_probes_the_best_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "metrics").mkdir()
+    probe = {"value": 0.8, "low": 0.7, "high": 0.9}
+    Path("metrics/shortcuts.json").write_text(json.dumps({"auroc": {"mean_colour": probe}}))
+    figures = {f"mcc{bound}": 0.5 for bound in ("", "_low", "_high")}
+    rows: dict[str, Any] = {
+        name: {
+            **figures,
+            **{"auroc": auroc, "auroc_low": 0.6, "auroc_high": 0.95},
+            **{"parameters": 1234567, "images_seen": 26880},
+        }
+        for name, auroc in (("npr", 0.7), ("xray", 0.9))
+    }
+    write_results(rows, {"npr": 12.3})
+    expected = """\
+| detector | MCC | AUROC | parameters | images seen | CPU s |
+|---|---|---|---|---|---|
+| xray | 0.500 (0.500 to 0.500) | 0.900 (0.600 to 0.950) | 1,234,567 | 26,880 |  |
+| probe: mean colour |  | 0.800 (0.700 to 0.900) |  |  |  |
+| npr | 0.500 (0.500 to 0.500) | 0.700 (0.600 to 0.950) | 1,234,567 | 26,880 | 12 |
+"""
+    assert capsys.readouterr().out == expected
+    assert Path("studies/baselines.md").read_text() == expected
+    assert Path("studies/baselines.csv").read_text().splitlines()[1].startswith("xray,0.5,")
+
+
+@pytest.mark.slow
+def test_an_interrupted_series_continues_and_a_finished_one_runs_nothing(
+    project: Project,
+) -> None:
+    path = project.folder / RECIPES
+    path.write_text("beit3_nano: {train.epochs: 1}\ndct_cnn: {train.epochs: 1}\n")
+    project.commit("Two small baselines")
+    printed = project.run("python", "-m", "tools.baselines", "dct_cnn")
+    assert printed.count("Running stage 'train'") == 1
+    printed = project.run("python", "-m", "tools.baselines")
+    assert printed.count("Running stage 'train'") == 1
+    table = project.read("studies/baselines.md").decode()
+    assert "| beit3_nano |" in table
+    assert "| dct_cnn |" in table
+    assert "Running stage" not in project.run("python", "-m", "tools.baselines")
+    path.write_text("dct_cnn: {train.epochs: 2}\n")
+    assert "Running stage 'train'" in project.run("python", "-m", "tools.baselines")
+    assert project.run("git", "status", "--porcelain", "--", "params.yaml", "models") == ""

@@ -1,0 +1,192 @@
+"""Every detector as an experiment on the same data -> one table: python -m tools.baselines."""
+
+import argparse
+import logging
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from ruamel.yaml import YAML
+
+from src.command import InputError, run
+from src.files import read_json, replacing, write_json
+from src.models import names
+
+logger = logging.getLogger(__name__)
+
+RECIPES = Path("studies/baselines.yaml")
+TABLE = Path("studies/baselines")  # .md and .csv
+TIMES = Path(".scratch/baselines.json")
+_CLIP = "$CLIP"
+_PREFIX = "baseline-"
+
+Recipe = dict[str, Any]
+
+
+def read_recipes(path: Path, clip: str | None) -> dict[str, Recipe]:
+    """Return the changes to params.yaml of each detector that can run.
+
+    Raises:
+        InputError: the file names an unknown detector.
+    """
+    recipes: dict[str, Recipe] = {}
+    for name, changes in YAML(typ="safe", pure=True).load(path).items():
+        if name not in names():
+            raise InputError(f"{path}: {name!r} is not a detector; choose among {names()}")
+        recipe = {"model.name": name, **changes}
+        if _CLIP in recipe.values() and not clip:
+            logger.warning("%s left out: set CLIP to the weights (see tools/convert_clip.py)", name)
+            continue
+        resolved = str(Path(clip).resolve()) if clip else ""
+        recipes[name] = {key: resolved if v == _CLIP else v for key, v in recipe.items()}
+    return recipes
+
+
+def changed(params: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """Return the sections `params` with the values of `recipe`, named section.key."""
+    sections = {section: dict(values) for section, values in params.items()}
+    for name, value in recipe.items():
+        section, key = name.split(".")
+        sections[section][key] = value
+    return sections
+
+
+def run_experiment(name: str, recipe: Recipe) -> float:
+    """Run one detector beside the workspace; return the CPU seconds that it took."""
+    settings = [part for key, value in recipe.items() for part in ("-S", f"{key}={value}")]
+    # An interrupted training is taken up: its state must not lie in the folder that DVC deletes.
+    environment = {"REAL_OR_GENERATED_SCRATCH": str(Path(".scratch").resolve())}
+    before = _cpu_seconds()
+    done = subprocess.run(
+        ["dvc", "exp", "run", "--temp", "--name", _PREFIX + name, *settings],
+        env={**environment, **os.environ},
+        check=False,
+    )
+    if done.returncode:
+        raise InputError(f"{name} failed (see above): mend it and repeat, the others are kept")
+    return _cpu_seconds() - before
+
+
+def _cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def find_experiment(name: str) -> str | None:
+    """Return the commit of the detector's experiment on HEAD, if there is one."""
+    head = _git("rev-parse", "HEAD").strip()
+    reference = f"refs/exps/{head[:2]}/{head[2:]}/{_PREFIX}{name}"
+    return _git("for-each-ref", "--format=%(objectname)", reference).strip() or None
+
+
+def is_current(commit: str, expected: Mapping[str, Any]) -> bool:
+    """Return whether the experiment had the parameters `expected`."""
+    text = _git("show", f"{commit}:params.yaml")
+    return bool(YAML(typ="safe", pure=True).load(text) == expected)
+
+
+def read_result(commit: str) -> dict[str, float]:
+    """Return one row of the table from an experiment's metrics."""
+    documents = (
+        YAML(typ="safe").load(_git("show", f"{commit}:metrics/{stage}.json"))
+        for stage in ("evaluate", "train")
+    )
+    evaluate, train = documents
+    figures = {
+        f"{figure}{bound}": evaluate["test"][f"{figure}{bound}"]
+        for figure in ("mcc", "auroc")
+        for bound in ("", "_low", "_high")
+    }
+    return {
+        **figures,
+        "parameters": train["train"]["parameters"],
+        "images_seen": train["train"]["images_seen"],
+    }
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def read_probes(shortcuts: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a row for each trivial probe of metrics/shortcuts.json."""
+    for name, probe in shortcuts["auroc"].items():
+        yield {
+            "detector": f"probe: {name.replace('_', ' ')}",
+            "auroc": probe["value"],
+            "auroc_low": probe["low"],
+            "auroc_high": probe["high"],
+        }
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Return `table` as Markdown, intervals beside their figures."""
+    lines = [
+        "| detector | MCC | AUROC | parameters | images seen | CPU s |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in table.to_dict("records"):
+        figures = [_interval(row, figure) for figure in ("mcc", "auroc")]
+        counts = [_count(row[name]) for name in ("parameters", "images_seen", "cpu_seconds")]
+        lines.append(f"| {' | '.join([str(row['detector']), *figures, *counts])} |")
+    return "\n".join(lines) + "\n"
+
+
+def _interval(row: Mapping[Any, Any], figure: str) -> str:
+    if pd.isna(row[figure]):
+        return ""
+    return f"{row[figure]:.3f} ({row[f'{figure}_low']:.3f} to {row[f'{figure}_high']:.3f})"
+
+
+def _count(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:,.0f}"
+
+
+def write_results(results: Mapping[str, Mapping[str, float]], times: Mapping[str, float]) -> None:
+    """Write the table as Markdown and CSV, best AUROC first, and print it."""
+    rows = [
+        {"detector": name, **row, "cpu_seconds": times.get(name)} for name, row in results.items()
+    ]
+    rows += read_probes(read_json(Path("metrics/shortcuts.json")))
+    table = pd.DataFrame(rows).sort_values("auroc", ascending=False, kind="stable")
+    with replacing(TABLE.with_suffix(".csv")) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+    text = markdown(table)
+    with replacing(TABLE.with_suffix(".md")) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    sys.stdout.write(text)
+
+
+def main() -> None:
+    """Run what has not been run with the present commit and parameters; then write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("detectors", nargs="*", help="of studies/baselines.yaml; none: all")
+    args = parser.parse_args()
+    recipes = read_recipes(RECIPES, os.environ.get("CLIP"))
+    if unknown := set(args.detectors) - set(recipes):
+        raise InputError(f"{sorted(unknown)} not in {RECIPES} or without weights")
+    params = YAML(typ="safe", pure=True).load(Path("params.yaml"))
+    subprocess.run(["dvc", "repro", "--quiet", "shortcuts"], check=True)
+    times: dict[str, float] = read_json(TIMES) if TIMES.exists() else {}
+    results = {}
+    for name in args.detectors or recipes:
+        commit = find_experiment(name)
+        if commit and not is_current(commit, changed(params, recipes[name])):
+            subprocess.run(["dvc", "exp", "remove", "--quiet", _PREFIX + name], check=True)
+            commit = None
+        if commit is None:
+            times[name] = run_experiment(name, recipes[name])
+            write_json(times, TIMES)
+            commit = find_experiment(name)
+        assert commit is not None
+        results[name] = read_result(commit)
+    write_results(results, times)
+
+
+if __name__ == "__main__":
+    run(main)
