@@ -22,7 +22,7 @@ from src.judging.judgement import (
 from src.judging.plots import evaluation_tables, worst_errors
 from src.judging.slices import MEASURES, count_slices, slice_table, with_parts
 from src.params import load_params
-from src.schema import HOLDOUT, METADATA, PREDICTIONS, read_table
+from src.schema import ERRORS, HOLDOUT, METADATA, PREDICTIONS, read_table
 
 
 def evaluate(
@@ -40,22 +40,25 @@ def evaluate(
         InputError: test lacks a class, a logit is no number, or an image has no measures.
     """
     check_predictions(predictions)
-    judged = with_parts(predictions, measures).assign(
+    # Names of groups sort and compare slowly: their numbers, in the order of the names, serve all.
+    numbers, names = pd.factorize(predictions["group"], sort=True)
+    judged = with_parts(predictions.assign(group=numbers), measures).assign(
         score=calibration.probability(predictions["logit"].to_numpy())
     )
     test, holdout = (judged[judged["split"] == split] for split in ("test", HOLDOUT))
     judgement = judge(test, calibration.threshold, params)
     tables = evaluation_tables(test, judgement, params.calibration_bins, params.confidence)
     tables["slices"] = slice_table(test, calibration.threshold, params)
-    tables["errors"] = worst_errors(test, calibration.threshold, params.worst_images)
+    errors = worst_errors(test, calibration.threshold, params.worst_images)
+    tables["errors"] = errors.assign(group=names[errors["group"]])[list(ERRORS)]
     document = metrics_document(judgement, calibration.threshold)
     document["slices"] = count_slices(tables["slices"], 1 - params.confidence)
     if len(holdout):
         # A class that nothing is held out of is that of test.
         others = test[~test["label"].isin(holdout["label"])]
         apart = judge(pd.concat([others, holdout]), calibration.threshold, params)
-        names = apart.methods["method"].isin(holdout["method"])
-        document["holdout"] = _figures(apart) | _rates(apart.methods[names])
+        held_out = apart.methods["method"].isin(holdout["method"])
+        document["holdout"] = _figures(apart) | _rates(apart.methods[held_out])
     return document, tables
 
 

@@ -68,6 +68,18 @@ def test_figures_are_those_of_calibrated_test_images_at_the_frozen_threshold(
         assert low < value < high
 
 
+def test_the_worst_errors_are_rows_of_the_predictions(folder: Path) -> None:
+    evaluate.main(ARGUMENTS)
+
+    errors = read_table(folder / "plots/evaluate/errors.csv", ERRORS).set_index("image_id")
+    predictions = read_table(folder / "data/predictions.csv", PREDICTIONS).set_index("image_id")
+    assert len(errors) > 0
+    for column in ("split", "label", "method", "group"):
+        assert errors[column].equals(predictions.loc[errors.index, column]), column
+    for column in ("logit", "distance"):
+        np.testing.assert_allclose(errors[column], predictions.loc[errors.index, column], rtol=1e-5)
+
+
 def test_a_second_run_writes_the_same_bytes(folder: Path) -> None:
     evaluate.main(ARGUMENTS)
     first = outputs(folder)

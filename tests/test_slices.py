@@ -24,20 +24,20 @@ def test_parts_hold_equally_many_images_of_validation(predictions: pd.DataFrame)
     parted = with_parts(predictions, make_measures(predictions))
     validation = parted[parted["split"] == "val"]
 
-    assert validation["sharpness"].value_counts().tolist() == [120, 120, 120]
-    assert parted["sharpness"].nunique() == 3
+    assert validation["sharpness_part"].value_counts().tolist() == [120, 120, 120]
+    assert parted["sharpness_part"].nunique() == 3
     # Two qualities have one end between them, one size has one value.
-    assert set(parted["jpeg_quality"]) == {"up to 75", "75 to 90"} or set(
-        parted["jpeg_quality"]
+    assert set(parted["jpeg_quality_part"]) == {"up to 75", "75 to 90"} or set(
+        parted["jpeg_quality_part"]
     ) == {"up to 75", "above 75"}
-    assert set(parted["size"]) == {"up to 200"}
+    assert set(parted["size_part"]) == {"up to 200"}
 
 
 def test_the_ends_do_not_depend_on_test(predictions: pd.DataFrame) -> None:
     measures = make_measures(predictions)
     is_test = (predictions["split"] == "test").to_numpy()
     moved = measures.assign(sharpness=np.where(is_test, 1e6, measures["sharpness"]))
-    there, back = (with_parts(predictions, table)["sharpness"] for table in (measures, moved))
+    there, back = (with_parts(predictions, table)["sharpness_part"] for table in (measures, moved))
 
     assert there[~is_test].equals(back[~is_test])
     assert set(back[is_test]) == {max(set(there), key=lambda text: text.startswith("above"))}
@@ -69,7 +69,9 @@ def test_a_slice_that_is_worse_comes_first_with_its_rates(test_part: pd.DataFram
 def test_rates_are_those_of_the_slices(test_part: pd.DataFrame) -> None:
     table = slice_table(test_part, 0.5, PARAMS)
     table = table[table["by"] == "sharpness"].set_index(["value", "label"])
-    expected = slices(test_part, ["sharpness"], 0.5, PARAMS).set_index(["sharpness", "label"])
+    expected = slices(test_part, ["sharpness_part"], 0.5, PARAMS).set_index(
+        ["sharpness_part", "label"]
+    )
 
     for column in ("images", "groups", "correct", "correct_low", "correct_high"):
         np.testing.assert_allclose(table[column], expected.loc[table.index, column])

@@ -74,8 +74,6 @@ def judge(test: pd.DataFrame, threshold: float, params: EvaluateParams) -> Judge
     """
     # In the order of the scores the bootstrap reads memory from front to back.
     test = test.sort_values(["logit", "image_id"], ascending=[False, True], ignore_index=True)
-    # In the order of their names, so that a round draws the same of them; but as numbers.
-    test["group"] = pd.factorize(test["group"], sort=True)[0]
     codes, methods = _subsets(test, ["method", "family"])
     recalls = _recall_levels(int((test["label"] == FAKE).sum()))
     statistic = _statistic(test, threshold, params.calibration_bins, codes, recalls)

@@ -18,11 +18,12 @@ from src.schema import FAKE, LABELS
 MEASURES = ("brightness", "sharpness", "jpeg_quality", "width", "height")
 NAMED = ("method", "family", "category")
 MEASURED = ("brightness", "sharpness", "jpeg_quality", "size", "distance")
+PART = "_part"
 PARTS = 3  # of a measure, with equally many images of validation in each
 
 
 def with_parts(predictions: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
-    """Return `predictions` with each of MEASURED as text: which part an image falls into.
+    """Return `predictions` and, for each of MEASURED, `<name>_part`: which one an image is in.
 
     `measures` has `image_id` and MEASURES. The ends of the parts are quantiles of validation; the
     distance is that of the predictions.
@@ -36,7 +37,7 @@ def with_parts(predictions: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFram
         raise InputError(f"{lost.iloc[0]} is in the predictions but not in the metadata")
     table = table.assign(size=table[["width", "height"]].min(axis=1))
     is_val = (table["split"] == "val").to_numpy()
-    parts = {name: _part(table[name].to_numpy(np.float64), is_val) for name in MEASURED}
+    parts = {name + PART: _part(table[name].to_numpy(np.float64), is_val) for name in MEASURED}
     return table.drop(columns=list(MEASURES)).assign(**parts)
 
 
@@ -57,11 +58,10 @@ def slice_table(test: pd.DataFrame, threshold: float, params: EvaluateParams) ->
     no lower than the rest's), p_adjusted (Holm: of any p among them all). p is NaN where slice
     or rest have a single group.
     """
-    # Numbers compare faster than names, and there are millions of comparisons.
     test = test.assign(group=pd.factorize(test["group"], sort=True)[0])
     tables = [
         _slices_by(test, column, threshold, params)
-        for column in (*NAMED, *MEASURED)
+        for column in (*NAMED, *(name + PART for name in MEASURED))
         if test[column].nunique() > 1
     ]
     table = pd.concat(tables, ignore_index=True)
@@ -87,10 +87,10 @@ def _slices_by(
 
 
 def _row(row: Mapping[Any, Any], column: str) -> dict[str, Any]:
-    value = str(row[column]) or "(none)"
-    what = value if column == "method" else f"{column.replace('_', ' ')} {value}"
+    value, by = str(row[column]) or "(none)", column.removesuffix(PART)
+    what = value if by == "method" else f"{by.replace('_', ' ')} {value}"
     rest = {name: row[name] for name in row if name != column}
-    return {"name": f"{what}, {row['label']}", "by": column, "value": value, **rest}
+    return {"name": f"{what}, {row['label']}", "by": by, "value": value, **rest}
 
 
 def worse_than_rest(

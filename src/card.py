@@ -1,0 +1,191 @@
+"""Stage `card`: metrics, and where the data came from -> the model card, as Markdown."""
+
+import argparse
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from src.command import InputError, run
+from src.files import read_json, replacing
+from src.raw import Manifest, read_manifest
+
+FIGURES = {
+    "mcc": "MCC",
+    "ap": "average precision",
+    "auroc": "AUROC",
+    "balanced_accuracy": "balanced accuracy",
+    "brier_error": "Brier score (lower is better)",
+    "calibration_error": "calibration error, root mean square (lower is better)",
+}
+WEAK = 0.5  # a method of which fewer are called right is named among the limits
+
+CARD = """\
+# Model card: photograph or generated?
+
+Written by the stage `card` from the metrics of the run that made the weights; do not edit it.
+
+## What it is
+
+`{name}`, {parameters:,} parameters, trained on {train_images:,} images; the weights are those of
+epoch {best_epoch}. It looks at squares of {size} x {size} pixels ({fit}) and gives the log odds
+that an image was generated. A temperature of {temperature:.3f} ({temperature_low:.3f} to
+{temperature_high:.3f}), fitted on validation, makes probabilities of them; from {threshold:.3f} on,
+where validation's MCC was highest, the verdict is "fake".
+
+## What it is for
+
+To sort images of the kinds listed below into photographs and generated ones, to study detectors,
+and as the baseline that a better one has to beat. `python -m src.predict IMAGE` judges images and
+warns of those that lie unlike the training images (distance above {far_distance:.3f}).
+
+Not for: proof that an image is or is not genuine; a decision about a person; generators, cameras,
+sizes and compressions that it has not seen, unless you have measured it on them.
+
+## How good it is
+
+{test_images:,} test images that share no group (photograph, near-duplicate) with training, at the
+frozen threshold. The intervals (bootstrap over groups) have the confidence `evaluate.confidence`.
+
+{figures}
+
+Before calibration the Brier score was {brier_before:.3f}, the calibration error {error_before:.3f}.
+
+What guesses the label without looking properly reaches these AUROCs (0.5 is chance); a detector has
+to beat them:
+
+{probes}
+
+## By method
+
+Called right: recall of fakes, specificity of photographs.
+
+{methods}
+
+## Limits
+
+{limits}
+
+## How to get it
+
+`dvc pull models` in a clone brings it here. A release is a Git tag `detector@v1.0.0`:
+docs/model.md says how to make one and how to fetch it.
+"""
+
+
+class Documents(NamedTuple):
+    """What a run wrote, in the order of the command line."""
+
+    calibrate: dict[str, Any]
+    evaluate: dict[str, Any]
+    shortcuts: dict[str, Any]
+    split: dict[str, Any]
+    train: dict[str, Any]
+    identity: dict[str, Any]
+
+
+def model_card(found: Documents, manifest: Manifest) -> str:
+    """Return the card; the same documents give the same text."""
+    test, train = found.evaluate["test"], found.train["train"]
+    view = found.identity["view"]
+    return CARD.format(
+        name=found.identity["name"],
+        parameters=train["parameters"],
+        train_images=train["train_images"],
+        best_epoch=train["best_epoch"],
+        size=view["size"],
+        fit="as they are" if view["fit"] == "native" else "of the image made smaller",
+        test_images=sum(found.evaluate["confusion"].values()),
+        figures=table(
+            ("figure", "value", "interval"),
+            ((title, *_interval(test, name)) for name, title in FIGURES.items()),
+        ),
+        brier_before=test["brier_error_before"],
+        error_before=test["calibration_error_before"],
+        probes=table(
+            ("probe", "AUROC", "interval"),
+            (
+                (
+                    name.replace("_", " "),
+                    f"{probe['value']:.3f}",
+                    _ends(probe["low"], probe["high"]),
+                )
+                for name, probe in sorted(found.shortcuts["auroc"].items())
+            ),
+        ),
+        methods=_methods(found, manifest),
+        limits="\n".join(f"- {limit}" for limit in _limits(found)),
+        **found.calibrate["calibrate"],
+    )
+
+
+def _interval(figures: Mapping[str, float], name: str) -> tuple[str, str]:
+    return f"{figures[name]:.3f}", _ends(figures[f"{name}_low"], figures[f"{name}_high"])
+
+
+def _ends(low: float, high: float) -> str:
+    return f"{low:.3f} to {high:.3f}"
+
+
+def _methods(found: Documents, manifest: Manifest) -> str:
+    rows = []
+    for label, rates in (("fake", "recall"), ("real", "specificity")):
+        for method, rate in sorted(found.evaluate[rates].items()):
+            counts = [
+                found.split["counts"][split][label]["by_method"].get(method, 0)
+                for split in ("train", "test")
+            ]
+            licence = manifest.methods[method].licence if method in manifest.methods else "unknown"
+            rows.append((method, label, *map(str, counts), f"{rate:.3f}", licence))
+    return table(
+        ("method", "class", "train", "test", "called right", "licence of the images"), rows
+    )
+
+
+def _limits(found: Documents) -> Iterable[str]:
+    evaluate = found.evaluate
+    for method, rate in sorted(evaluate["recall"].items(), key=lambda item: item[1]):
+        if rate < WEAK:
+            yield f"It misses most of `{method}`: {rate:.1%} of its test images are called fake."
+    for method, rate in sorted(evaluate["specificity"].items(), key=lambda item: item[1]):
+        if rate < WEAK:
+            yield f"It calls most of `{method}` fake: {rate:.1%} of these photographs pass."
+    slices = evaluate["slices"]
+    yield (
+        f"Slices (by method, light, sharpness, JPEG quality, ...) that are called right less often "
+        f"than the rest of their class, surely (Holm): {slices['worse_than_rest']} of "
+        f"{slices['tested']}; see `plots/evaluate/slices.png`."
+    )
+    if "holdout" in evaluate:
+        value, ends = _interval(evaluate["holdout"], "mcc")
+        yield f"On methods that it was never trained on, its MCC is {value} ({ends})."
+    else:
+        yield (
+            "All its test methods were trained on: how it does on a new generator is not in these "
+            "figures (`split.holdout_methods` measures it)."
+        )
+    yield "The images keep their licences, some of which allow research only."
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in (*Documents._fields, "raw", "card"):
+        parser.add_argument(name, type=Path)
+    args = parser.parse_args(argv)
+    documents = Documents(*(read_json(getattr(args, name)) for name in Documents._fields))
+    try:
+        text = model_card(documents, read_manifest(args.raw))
+    except KeyError as error:
+        raise InputError(f"no {error} in the metrics: run `dvc repro`, then this again") from error
+    with replacing(args.card) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,120 @@
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src import card as stage
+from src.card import Documents, model_card, table
+from src.command import InputError
+from src.raw import Manifest, Method
+
+METRICS: dict[str, Any] = {
+    "calibrate": {
+        "calibrate": {
+            "temperature": 0.75,
+            "temperature_low": 0.5,
+            "temperature_high": 1.25,
+            "threshold": 0.625,
+            "far_distance": 0.375,
+        }
+    },
+    "evaluate": {
+        "test": {
+            f"{name}{end}": value
+            for name in (
+                *("mcc", "ap", "auroc", "balanced_accuracy"),
+                *("brier_error", "calibration_error"),
+                *("brier_error_before", "calibration_error_before"),
+            )
+            for end, value in (("", 0.654321), ("_low", 0.5), ("_high", 0.75))
+        },
+        "confusion": {"true_positives": 10, "false_negatives": 30, "true_negatives": 1200},
+        "recall": {"glide": 0.25, "gan|x": 0.875},
+        "specificity": {"coco": 1.0},
+        "slices": {"tested": 12, "worse_than_rest": 3},
+    },
+    "shortcuts": {"auroc": {"mean_colour": {"value": 0.6, "low": 0.55, "high": 0.65}}},
+    "split": {
+        "counts": {
+            "train": {
+                "fake": {"by_method": {"gan|x": 300}},
+                "real": {"by_method": {"coco": 310}},
+            },
+            "test": {
+                "fake": {"by_method": {"gan|x": 20, "glide": 20}},
+                "real": {"by_method": {"coco": 1200}},
+            },
+        }
+    },
+    "train": {"train": {"parameters": 944066, "train_images": 1350, "best_epoch": 18}},
+    "identity": {"name": "beit3_tiny", "view": {"size": 64, "fit": "native"}},
+}
+MANIFEST = Manifest(
+    methods={
+        name: Method(origin="o", version="1", licence=licence, real=0, fake=1, shards={})
+        for name, licence in (("glide", "MIT"), ("gan|x", "CC-BY-4.0"), ("coco", "CC-BY-2.0"))
+    },
+    missing=(),
+)
+
+
+def card_of(**changes: Any) -> str:
+    return model_card(Documents(**{**METRICS, **changes}), MANIFEST)
+
+
+def test_figures_stand_with_their_intervals_and_methods_with_their_licences() -> None:
+    card = card_of()
+
+    assert "| MCC | 0.654 | 0.500 to 0.750 |" in card
+    assert "| mean colour | 0.600 | 0.550 to 0.650 |" in card
+    assert "| glide | fake | 0 | 20 | 0.250 | MIT |" in card
+    assert "| gan/x | fake | 300 | 20 | 0.875 | CC-BY-4.0 |" in card
+    assert "| coco | real | 310 | 1200 | 1.000 | CC-BY-2.0 |" in card
+    assert "1,240 test images" in card
+    assert "A temperature of 0.750 (0.500 to\n1.250)" in card
+    assert "{" not in card
+    assert "nan" not in card
+
+
+def test_limits_name_what_fails() -> None:
+    card = card_of()
+
+    assert "- It misses most of `glide`: 25.0% of its test images are called fake." in card
+    assert "misses most of `gan" not in card
+    assert "3 of 12" in card
+    assert "All its test methods were trained on" in card
+
+
+def test_what_was_held_out_is_told() -> None:
+    evaluate = copy.deepcopy(METRICS["evaluate"])
+    evaluate["holdout"] = {"mcc": 0.125, "mcc_low": -0.25, "mcc_high": 0.5}
+    card = card_of(evaluate=evaluate)
+
+    assert "never trained on, its MCC is 0.125 (-0.250 to 0.500)" in card
+    assert "All its test methods" not in card
+
+
+def test_tables_are_markdown() -> None:
+    assert table(("a", "b"), [("1", "x|y")]) == "| a | b |\n| --- | --- |\n| 1 | x/y |"
+
+
+def test_the_stage_writes_the_same_bytes_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stage, "read_manifest", lambda _: MANIFEST)
+    for name, document in METRICS.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(document))
+    arguments = [*(f"{name}.json" for name in Documents._fields), "raw", "card.md"]
+    written = []
+    for _ in range(2):
+        stage.main(arguments)
+        written.append((tmp_path / "card.md").read_bytes())
+    assert written[0] == written[1]
+    assert written[0].endswith(b"fetch it.\n")
+
+    (tmp_path / "calibrate.json").write_text("{}")
+    with pytest.raises(InputError, match="no 'calibrate' in the metrics: run `dvc repro`"):
+        stage.main(arguments)
