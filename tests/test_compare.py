@@ -34,14 +34,14 @@ def test_a_better_detector_is_called_better() -> None:
     assert change.low > 0
     assert change.p_value < 0.05
     text = page(comparison, PARAMS.confidence)
-    assert "The difference is real: strong has the higher MCC" in text
+    assert "More than chance: strong has the higher MCC" in text
     assert "| MCC |" in text
     assert "p < 0.001" in text
 
 
 def test_a_worse_detector_is_called_worse() -> None:
     comparison = compare(version("strong", 2.0, seed=1), version("weak", 0.1), PARAMS)
-    assert "real: strong has the higher MCC" in conclusion(comparison, 0.95)
+    assert "More than chance: strong has the higher MCC" in conclusion(comparison, 0.95)
 
 
 def test_like_detectors_are_not_called_equal() -> None:

@@ -205,8 +205,8 @@ def conclusion(comparison: Comparison, confidence: float) -> str:
     if change.low > 0 or change.high < 0:
         better = second if change.change > 0 else first
         return (
-            f"The difference is real: {better} has the higher MCC, and a gap like this would come "
-            f"about by chance with p {_p(change.p_value, '= ')}."
+            f"More than chance: {better} has the higher MCC. Were the two alike, a gap like this "
+            f"would come about with p {_p(change.p_value, '= ')}."
         )
     most = max(abs(change.low), abs(change.high))
     return (

@@ -12,6 +12,12 @@ from matplotlib.figure import Figure
 from src.judging.figures import BLUE, GREY
 from src.judging.judgement import HEADLINES
 
+TITLES = {
+    "mcc": "MCC",
+    "ap": "average precision",
+    "auroc": "AUROC",
+    "balanced_accuracy": "balanced accuracy",
+}
 # Told apart by colour-blind readers too.
 # Source: Okabe and Ito 2008, Color Universal Design; without its yellow, which is faint on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
@@ -64,5 +70,5 @@ def _figures(axes: Axes, folds: pd.DataFrame, document: Mapping[str, Any]) -> No
                 place + offsets[number], value, "o", ms=4, color=COLOURS[number % len(COLOURS)]
             )
     axes.set(title="Folds, mean and interval of the mean", ylim=(None, 1.02))
-    axes.set_xticks(range(len(HEADLINES)), [name.replace("_", "\n") for name in HEADLINES])
+    axes.set_xticks(range(len(HEADLINES)), [TITLES[name].replace(" ", "\n") for name in HEADLINES])
     axes.grid(axis="y", color=GREY, alpha=0.3)

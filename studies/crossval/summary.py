@@ -17,17 +17,11 @@ from src.judging.curves import FloatArray
 from src.judging.intervals import Interval
 from src.judging.judgement import HEADLINES, EvaluateParams
 from src.params import STRICT, load_params
-from studies.crossval.figure import draw
+from studies.crossval.figure import TITLES, draw
 from studies.tables import markdown, with_ends, write_results
 
 PARAMS = Path(__file__).with_name("params.yaml")
 LOWEST = {"mcc": -1.0}  # the others lie in [0, 1]
-TITLES = {
-    "mcc": "MCC",
-    "ap": "average precision",
-    "auroc": "AUROC",
-    "balanced_accuracy": "balanced accuracy",
-}
 
 
 def _at_least_two_different(folds: tuple[int, ...]) -> tuple[int, ...]:

@@ -43,6 +43,9 @@ def _panel(axes: Axes, table: pd.DataFrame, name: str) -> None:
         axes.errorbar(
             values, rows + offset, xerr=errors, fmt="none", ecolor="black", elinewidth=1, capsize=2
         )
+        if name == "recall":  # it says little without what the same threshold costs
+            for row, share in zip(rows, table[f"{prefix}specificity"], strict=True):
+                axes.text(0.01, row + offset, f"specificity {share:.2f}", va="center", fontsize=8)
     if name == "auroc":
         axes.axvline(0.5, color="black", linestyle="--", linewidth=0.8)  # chance
     axes.set(title=TITLES[name], xlim=(0, 1.02))

@@ -165,19 +165,24 @@ def page(table: pd.DataFrame) -> str:
                     f"{row[name + '_change_high']:+.3f}]",
                 )
             ),
+            f"{row['specificity']:.3f}",
+            f"{row['trained_specificity']:.3f}",
         ]
         for row in table.to_dict("records")
     ]
     header = ["left out", "images"]
     for title in ("AUROC", "recall"):
         header += [f"{title}, unseen", "trained on", "change"]
+    header += ["specificity, unseen", "trained on"]
     return "\n".join(
         [
             "# Generators that training never saw",
             "",
             markdown(header, rows),
             "",
-            "Against the photographs of the test set; recall at each run's frozen threshold. "
+            "Against the photographs of the test set; recall and specificity at each run's frozen "
+            "threshold. Where the specificity is low, a high recall says only that much is called "
+            "fake. "
             "Trained on: the same generator in the main run. Change: on the images that both "
             "runs judge, drawn together. Few: too few independent groups to rank by.",
             "",
