@@ -87,7 +87,9 @@ def imports(stage: str) -> set[str]:
 def test_deps_are_the_imports(stage: str) -> None:
     ours = imports(stage)
     if f"{MODELS}/__init__.py" in ours:
-        ours |= {CHOSEN} | SHARED
+        ours |= SHARED
+        # DVC stops where a dep is missing: `weights` runs first and refuses a wrong name in words.
+        ours |= {CHOSEN} if stage != "weights" else set()
     assert {dep for dep in deps(stage) if dep.startswith("src/")} == ours
 
 
