@@ -90,7 +90,7 @@ def train_detector(
     """
     check_classes(table)
     fix_arithmetic(settings.train.threads)
-    accelerator = _accelerate(settings.train.precision)
+    accelerator = Accelerator(mixed_precision=_ACCELERATE_NAMES[settings.train.precision])
     main_process = accelerator.is_main_process
     with only_trainer(scratch.parent) if main_process else nullcontext():
         detector, sets = prepare(table, root, settings, weights)
@@ -176,15 +176,6 @@ def _check_agreement(update: int, accelerator: Accelerator) -> None:
             f"the processes would resume at updates {updates}: set {SCRATCH_VARIABLE} to a folder "
             "that all machines share"
         )
-
-
-def _accelerate(precision: str) -> Accelerator:
-    try:
-        return Accelerator(mixed_precision=_ACCELERATE_NAMES[precision])
-    except ValueError as error:  # of fp16 without a GPU, for one
-        raise InputError(
-            f"train.precision = {precision!r} does not work here: {error}; choose fp32 or bf16"
-        ) from error
 
 
 def _some_images(images: ImageSet, seed: int) -> Tensor:

@@ -87,6 +87,8 @@ def needed(files: set[str]) -> set[str]:
 @each_stage
 def test_deps_are_the_imports(stage: str) -> None:
     ours = needed(reached(f"src/{stage}.py"))
+    # DVC stops where a dep is missing: `weights` runs first and refuses a wrong name in words.
+    ours -= {CHOSEN} if stage == "weights" else set()
     assert {dep for dep in deps(stage) if dep.startswith("src/")} == ours
 
 

@@ -198,7 +198,7 @@ def test_a_network_without_checkpointing_says_so(table: Any, root: Path) -> None
 
 
 def scaled(table: Any, root: Path) -> Training:
-    """Return a run whose losses are scaled as for fp16, which itself needs a GPU."""
+    """Return a run whose losses are scaled as for fp16."""
     chosen = settings()
     detector, sets = prepare(table, root, chosen)
     accelerator = Accelerator(cpu=True)
@@ -233,3 +233,15 @@ def test_a_compiled_network_learns_the_same(table: Any, root: Path, tmp_path: Pa
         losses.append(training.history[0].train_loss)
         assert "_orig_mod" not in "".join(training.best_weights)
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_memory_stays_flat_over_epochs(table: Any, root: Path, tmp_path: Path) -> None:
+    statistics = Path("/proc/self/statm")
+    if not statistics.exists():
+        pytest.skip("needs Linux's /proc")
+    pages: list[int] = []
+    training = build(table, root, epochs=12, patience=12)
+    training.run(
+        Checkpoint(tmp_path), lambda _: pages.append(int(statistics.read_text().split()[1]))
+    )
+    assert max(pages[4:]) - pages[3] < 2000  # pages of 4 KiB, resident

@@ -73,7 +73,11 @@ def test_another_detector_is_one_parameter_and_its_file_concerns_nobody_else(
     assert b"src/models/dct_cnn.py" in project.read("dvc.lock")
     assert json.loads(project.read("models/detector.json"))["name"] == "dct_cnn"
     path.write_text(path.read_text(encoding="utf-8") + "# again\n", encoding="utf-8")
-    assert project.repro()[:2] == ["weights", "train"]
+    assert project.repro()[0] == "train"
+    project.set_params({"model.name": "beit4"})
+    printed = project.run("dvc", "repro", check=False)
+    assert "model.name = 'beit4'" in printed
+    assert "'beit3_tiny', 'dct_cnn'" in printed
 
 
 def test_a_failing_gate_stops_training(project: Project) -> None:

@@ -118,15 +118,28 @@ def test_two_processes_train_like_one(stage: list[str]) -> None:
     Path("params.yaml").write_text(json.dumps(sections))
     curves = []
     for processes in (1, 2):
-        command = [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc-per-node", str(processes), "-m", "src.train", *stage),
-        ]
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "NO_ALBUMENTATIONS_UPDATE": "1"}
+        command = [sys.executable, "-m", "src.train", *stage]
+        environment = os.environ | {
+            "PYTHONPATH": str(ROOT),
+            "NO_ALBUMENTATIONS_UPDATE": "1",
+            "REAL_OR_GENERATED_PROCESSES": str(processes),
+        }
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         curves.append(pd.read_csv("out/training.csv"))
     pd.testing.assert_frame_equal(curves[0], curves[1], rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_half_precision_trains(stage: list[str]) -> None:
+    sections = json.loads(Path("params.yaml").read_text())
+    sections["train"]["precision"] = "fp16"
+    Path("params.yaml").write_text(json.dumps(sections))
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "NO_ALBUMENTATIONS_UPDATE": "1"}
+    command = [sys.executable, "-m", "src.train", *stage]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(pd.read_csv("out/training.csv")) == 2
 
 
 @pytest.mark.parametrize(("split", "label"), [("train", 0), ("train", 1), ("val", 0), ("val", 1)])

@@ -171,7 +171,7 @@ def main() -> None:
     if unknown := set(args.detectors) - set(recipes):
         raise InputError(f"{sorted(unknown)} not in {RECIPES} or without weights")
     params = YAML(typ="safe", pure=True).load(Path("params.yaml"))
-    subprocess.run(["dvc", "repro", "--quiet", "shortcuts"], check=True)
+    subprocess.run(["dvc", "repro", "shortcuts"], check=True)
     times: dict[str, float] = read_json(TIMES) if TIMES.exists() else {}
     results = {}
     for name in args.detectors or recipes:
