@@ -72,8 +72,10 @@ gate: $(READY) ## fail where dvc.lock is not what dvc repro would write; needs n
 compare: $(READY) ## what changed since BASE=main, as Markdown and pictures in .scratch/comparison
 	@python -m tools.compare '$(or $(BASE),main)' .scratch/comparison
 
-lock: $(READY) ## compile requirements.in into requirements.txt
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet requirements.in --output-file requirements.txt
+lock: $(READY) ## compile requirements.in into requirements.txt, here and in bench/
+	for folder in . bench; do \
+	    (cd $$folder && uv pip compile --universal --python-version 3.11 --generate-hashes --quiet requirements.in --output-file requirements.txt); \
+	done
 
 clean: ## delete the environment
 	rm -rf $(VENV)
