@@ -1,58 +1,54 @@
-"""Time and memory of planning a subset of 2.5 million images: `python -m bench.plan`.
+"""Time and memory of planning a subset of 2.5 million images that a folder of ArtiFact's lists."""
 
-Writes metadata.csv of ArtiFact's 33 methods, without any image, and runs the stage's own command.
-"""
-
-import argparse
-import json
 import os
-import resource
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
+from bench.results import Figure, Outcome, at_most
+from bench.tables import ROWS, write_params
+from bench.timing import in_child
+from src import download
 from src.sources.methods import METHODS
 
-ROOT = Path(__file__).parents[1]
 CATEGORIES = ("human face", "bedroom", "church", "cat", "horse", "car", "object", "landscape")
+DRAWN_PER_METHOD = 3000
+# It has two fifths of all images, as in ArtiFact.
+LARGEST, LARGEST_SHARE = "stylegan2", 0.4
 
 
-def main() -> None:
-    """Print seconds and gigabytes."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=2_500_000)
-    parser.add_argument("--images-per-method", type=int, default=3_000)
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_tables(folder / "artifact", args.images)
-        write_params(folder, args.images_per_method)
-        begin = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "src.download", "--plan"],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            check=True,
-        )
-        seconds = time.perf_counter() - begin
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    processor = used.ru_utime + used.ru_stime
-    print(f"{args.images:,} images listed: {seconds:.1f} s ({processor:.1f} s of processor time)")
-    print(f"{used.ru_maxrss / 1e6:.2f} GB of memory at most")
+def run(scale: float, folder: Path) -> Outcome:
+    """Write metadata.csv of ArtiFact's 33 methods, without any image, and run the stage's plan."""
+    images = max(2000, round(ROWS * scale))
+    write_tables(folder / "artifact", images)
+    write_params(
+        folder, download=section(folder / "artifact", max(1, round(DRAWN_PER_METHOD * scale)))
+    )
+    _, cost = in_child(plan, folder)
+    return Outcome(
+        [
+            Figure("processor time", "", cost.cpu, at_most(60, "s")),
+            Figure("memory", "", cost.gigabytes, at_most(1.5, "GB")),
+        ],
+        {"images": images, "wall_seconds": cost.wall},
+        ("numpy", "pandas", "pyarrow"),
+    )
+
+
+def plan(folder: Path) -> None:
+    """Run the command of `make plan` in `folder`."""
+    os.chdir(folder)
+    download.main(["--plan"])
 
 
 def write_tables(root: Path, images: int) -> None:
-    """Write a metadata.csv for each method; StyleGAN2 has two fifths of all images, as it does."""
-    largest = images * 2 // 5
+    """Write a metadata.csv for each method."""
+    largest = round(images * LARGEST_SHARE)
     others = (images - largest) // (len(METHODS) - 1)
     for method, known in METHODS.items():
-        number = np.arange(largest if method == "stylegan2" else others)
+        number = np.arange(largest if method == LARGEST else others)
         path = [f"images/part{n // 10_000:03d}/img{n:07d}.jpg" for n in number]
         columns = {
             "filename": [p.rsplit("/", 1)[1] for p in path],
@@ -64,11 +60,11 @@ def write_tables(root: Path, images: int) -> None:
         csv.write_csv(pa.table(columns), root / method / "metadata.csv")
 
 
-def write_params(folder: Path, images_per_method: int) -> None:
-    """Write params.yaml (JSON is YAML) with the section that the stage reads."""
-    section = {
+def section(origin: Path, images_per_method: int) -> dict[str, object]:
+    """Return section `download` of params.yaml."""
+    return {
         "source": "folder",
-        "origin": str(folder / "artifact"),
+        "origin": str(origin),
         "methods": None,
         "categories": None,
         "allow_licences": None,
@@ -79,8 +75,3 @@ def write_params(folder: Path, images_per_method: int) -> None:
         "shard_megabytes": 256,
         "seed": 0,
     }
-    (folder / "params.yaml").write_text(json.dumps({"download": section}))
-
-
-if __name__ == "__main__":
-    main()
