@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export NO_ALBUMENTATIONS_UPDATE := 1
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup plan repro format check test test-unit remote s3 doctor verify push gate compare bench lock clean
+.PHONY: help setup plan repro format check test test-unit remote s3 doctor verify push gate diff compare crossval holdout robustness report bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -71,8 +71,27 @@ push: $(READY) ## dvc push, with what dvc repro --pull needs to skip a run elsew
 gate: $(READY) ## fail where dvc.lock is not what dvc repro would write; needs no data
 	@planned=$$(dvc repro --allow-missing --dry); echo "$$planned"; if grep -q '^Running stage' <<<"$$planned"; then echo 'error: run dvc repro, then commit dvc.lock and what it changed'; exit 1; fi
 
-compare: $(READY) ## what changed since BASE=main, as Markdown and pictures in .scratch/comparison
-	@python -m tools.compare '$(or $(BASE),main)' .scratch/comparison
+diff: $(READY) ## what changed since BASE=main, as Markdown and pictures in .scratch/comparison
+	@python -m tools.diff '$(or $(BASE),main)' .scratch/comparison
+
+compare: $(READY) ## is B better than A? A=main [B=workspace], any two revisions or experiments
+	@python -m tools.compare '$(or $(A),main)' '$(or $(B),workspace)'
+
+crossval: $(READY) ## study: train and judge once per fold, say how much the figures spread
+	dvc repro studies/crossval/dvc.yaml
+	@cat studies/crossval/results/README.md
+
+holdout: $(READY) ## study: leave each generator out of training, say how well it is told all the same
+	dvc repro studies/holdout/dvc.yaml
+	@cat studies/holdout/results/README.md
+
+robustness: $(READY) ## study: test images recompressed, resized, blurred, ...: what is left of the figures
+	dvc repro studies/robustness/dvc.yaml
+	@cat studies/robustness/results/README.md
+
+report: $(READY) ## the last run, with its studies, as one page: report/report.html
+	dvc repro
+	dvc repro --single-item --force report/dvc.yaml  # studies may be new: it cannot depend on what need not exist
 
 bench: $(BENCH)/.ready ## measure against other ways, in bench/results.md [JOB=loader one alone] [SCALE=0.01 a trial of a minute or two]
 	@PATH="$(CURDIR)/$(BENCH)/venv/bin:$(CURDIR)/$(BENCH)/tools:$$PATH" python -m bench $(JOB) $(if $(SCALE),--scale $(SCALE) --results $(BENCH)/results)

@@ -11,7 +11,8 @@ from bench.timing import in_child, interleaved, medians, ratio, repeats
 from src.judging.curves import FloatArray, Ranking, auroc
 from src.judging.intervals import bootstrap
 from src.judging.judgement import EvaluateParams, judge
-from src.judging.metrics import average_precision, confusion, mcc, outcomes
+from src.judging.mcc import mcc
+from src.judging.metrics import average_precision, confusion, outcomes
 from src.schema import FAKE
 
 IMAGES, BOOTSTRAPS, METHODS = 500_000, 1000, 16
@@ -57,7 +58,7 @@ def predictions(images: int) -> pd.DataFrame:
     """Return made-up test predictions of balanced classes, three images a group."""
     generator = np.random.default_rng(0)
     label = np.arange(images) % 2
-    score = 1 / (1 + np.exp(-2 * (label - 0.5) - generator.normal(size=images)))
+    logit = 2 * (label - 0.5) + generator.normal(size=images)
     method = pd.Series(generator.integers(METHODS, size=images) * 2 + label).map("m{:02d}".format)
     return pd.DataFrame(
         {
@@ -66,7 +67,8 @@ def predictions(images: int) -> pd.DataFrame:
             "method": method,
             "family": np.where(label == FAKE, "gan", "real"),
             "group": np.arange(images) // 3,
-            "score": score,
+            "logit": logit,
+            "score": 1 / (1 + np.exp(-logit)),
         }
     )
 

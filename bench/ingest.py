@@ -1,126 +1,192 @@
-"""How fast images come from an S3 server on this machine, by layout and client; a big zip's plan.
+"""How fast images come from an S3 server on this machine, by layout and client.
 
-`python -m bench.ingest [--images 2000] [--zip-members 2500000]`; `--aws`, `--s5cmd`: programs to
-compare with, from an environment of their own (awscli pins another botocore). Ratios within one
-run count, absolute figures do not.
+`python -m bench.ingest [--images 4000] [--repeats 3]`; `--aws`, `--s5cmd`, `--s3torch`: programs to
+compare with (the last one a Python that has s3torchconnector), from an environment of their own.
+Ratios within one run count, absolute figures do not; the server shares the processor, so its time
+stands beside the client's.
 """
 
 import argparse
 import io
-import multiprocessing
 import os
 import resource
-import struct
+import statistics
 import subprocess
 import tarfile
 import tempfile
 import time
 import zipfile
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import obstore
+import pandas as pd
 import pyarrow as pa
 
-from src.sources import artifact
+from src.ranks import image_key
+from src.raw import ShardLimits, write_raw
+from src.schema import FAKE
 from src.sources.cache import Cache
-from src.sources.from_origin import fetch_into
-from src.sources.methods import METHODS
+from src.sources.from_origin import OriginSource, fetch_into
 from src.sources.origins import open_origin
 from src.sources.origins.listed import ListedOrigin
 from src.sources.origins.places import find_place
-from src.sources.several import Sources
-from src.subset import SubsetParams, choose
 from tools.s3 import Identity, S3Server
 
 IMAGE_BYTES = 12_000
-SUBSET = SubsetParams(
-    methods=None,
-    categories=None,
-    allow_licences=None,
-    images_per_method=100_000 // len(METHODS),
-    balance_classes=False,
-    seed=0,
-)
+PART_BYTES = 8 * 2**20  # of an upload, as the AWS tools cut it
+TICKS = os.sysconf("SC_CLK_TCK")
+LOOSE, TARS, ZIP, TAR = (f"s3://bench/{place}" for place in ("loose", "tar", "x.zip", "x.tar"))
+
+Work = Callable[[Path], int]  # fills a new folder; returns how many images it has brought
+
+_TORCH = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from s3torchconnector._s3client import S3Client, S3ClientConfig
+config = S3ClientConfig(force_path_style=True)
+client = S3Client("us-east-1", endpoint=sys.argv[1], s3client_config=config)
+keys = [info.key for page in client.list_objects("bench", "loose/") for info in page.object_info]
+def fetch(key):
+    (Path(sys.argv[2]) / key.replace("/", "_")).write_bytes(client.get_object("bench", key).read())
+with ThreadPoolExecutor(32) as pool:
+    list(pool.map(fetch, keys))
+"""
 
 
 def main() -> None:
-    """Print a table of images per second, then what planning over a big zip takes."""
+    """Print images per second and processor time of every layout and client, and ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=2000)
-    parser.add_argument("--zip-members", type=int, default=2_500_000)
+    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--aws", help="the aws program")
     parser.add_argument("--s5cmd", help="the s5cmd program")
+    parser.add_argument("--s3torch", help="a python that has s3torchconnector")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        if args.images:
-            ingest(Path(folder), args.images, args.aws, args.s5cmd)
-        if args.zip_members:
-            plan_in_child(Path(folder), args.zip_members)
-
-
-def ingest(folder: Path, images: int, aws: str | None, s5cmd: str | None) -> None:
-    """Measure every layout and client against one server."""
     owner = Identity("owner", "owner-key", "owner-secret")
-    with S3Server(folder / "s3", "bench", [owner]) as server:
-        os.environ |= {**server.environment(owner), "AWS_ENDPOINT_URL": server.endpoint}
-        files = make_files(images)
-        upload(files)
-        subset = sorted(files)[::10]
-        rates: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with S3Server(folder / "s3", "bench", [owner]) as server:
+            os.environ |= {**server.environment(owner), "AWS_ENDPOINT_URL": server.endpoint}
+            files = make_files(args.images)
+            upload(files)
+            works = own_works(files) | bare_works(files)
+            works |= other_works(server.endpoint, args.aws, args.s5cmd, args.s3torch)
+            measure(works, args.repeats, folder, server)
+            print_waste(files, folder)
 
-        def measure(name: str, count: int, work: Callable[[Path], int]) -> None:
+
+def own_works(files: Mapping[str, bytes]) -> dict[str, tuple[int, Work]]:
+    """Return what is measured of this project, by name, and how many images it brings."""
+    subset = drawn(files)
+    return {
+        "loose: ours": (len(files), lambda t: ours(LOOSE, None, t)[0]),
+        "tar shards: ours": (len(files), lambda t: ours(TARS, None, t)[0]),
+        "tar shards: ours, to data/raw": (len(files), lambda t: ours_to_raw(TARS, t)),
+        "zip: ours": (len(files), lambda t: ours(ZIP, None, t)[0]),
+        "10 % of zip: ours": (len(subset), lambda t: ours(ZIP, subset, t)[0]),
+        "10 % of tar: ours": (len(subset), lambda t: ours(TAR, subset, t)[0]),
+    }
+
+
+def bare_works(files: Mapping[str, bytes]) -> dict[str, tuple[int, Work]]:
+    """Return what obstore takes that reads the same and throws it away: what is possible here."""
+    names, count = [f"loose/{name}" for name in files], len(drawn(files))
+    of_zip, of_tar = (spans(url, drawn(files)) for url in (ZIP, TAR))
+    return {
+        "loose: bare obstore": (len(names), lambda _: bare_obstore(names)),
+        "10 % of zip: bare obstore": (count, lambda _: bare_ranges("x.zip", of_zip, count)),
+        "10 % of tar: bare obstore": (count, lambda _: bare_ranges("x.tar", of_tar, count)),
+    }
+
+
+def other_works(
+    endpoint: str, aws: str | None, s5cmd: str | None, s3torch: str | None
+) -> dict[str, tuple[int, Work]]:
+    """Return what is measured of other programs, as far as they are given; 0: as many as come."""
+    works: dict[str, tuple[int, Work]] = {}
+
+    def add(name: str, *command: str) -> None:
+        works[name] = (0, lambda t: run_program([w.replace("TARGET", str(t)) for w in command], t))
+
+    if s5cmd:
+        add("loose: s5cmd", s5cmd, "--endpoint-url", endpoint, "cp", f"{LOOSE}/*", "TARGET/")
+    if s3torch:
+        add("loose: s3torchconnector", s3torch, "-W", "ignore", "-c", _TORCH, endpoint, "TARGET")
+    if aws:
+        add("loose: aws s3 cp", aws, "s3", "cp", "--recursive", "--quiet", LOOSE, "TARGET")
+    return works
+
+
+def measure(
+    works: Mapping[str, tuple[int, Work]], repeats: int, folder: Path, server: S3Server
+) -> None:
+    """Run every work `repeats` times, in turns, and print medians and their ratios."""
+    seen: dict[str, list[tuple[float, float, float]]] = {name: [] for name in works}
+    for _ in range(repeats):
+        for name, (count, work) in works.items():
             target = Path(tempfile.mkdtemp(dir=folder))
-            start = time.perf_counter()
+            client, served, start = client_seconds(), server_seconds(server), time.perf_counter()
             got = work(target)
-            rates[name] = count / (time.perf_counter() - start)
-            assert got == count, (name, got)
-            print(f"{name:42s} {rates[name]:9.0f} images/s")
-
-        loose = f"{server.endpoint}", "s3://bench/loose/*"
-        if aws:
-            command = [aws, "--endpoint-url", loose[0], "s3", "cp", "--recursive", "--quiet"]
-            measure(
-                "loose: aws s3 cp",
-                images,
-                lambda t: run_program([*command, "s3://bench/loose", str(t)], t),
-            )
-        if s5cmd:
-            command5 = [s5cmd, "--endpoint-url", loose[0], "cp", loose[1]]
-            measure("loose: s5cmd", images, lambda t: run_program([*command5, f"{t}/"], t))
-        measure("loose: bare obstore", images, lambda _: bare_obstore(sorted(files)))
-        measure("loose: ours", images, lambda t: ours("s3://bench/loose", None, t)[0])
-        measure("tar shards: ours", images, lambda t: ours("s3://bench/tar", None, t)[0])
-        measure("zip: ours", images, lambda t: ours("s3://bench/x.zip", None, t)[0])
-        wanted = sum(len(files[name]) for name in subset)
-        for place in ("x.zip", "x.tar"):
-            fetched = 0
-
-            def part(target: Path, place: str = place) -> int:
-                nonlocal fetched
-                count, fetched = ours(f"s3://bench/{place}", subset, target)
-                return count
-
-            measure(f"10 % out of {place}: ours", len(subset), part)
-            print(f"{'':42s} {fetched / wanted:9.2f} x the images' own bytes, directory apart")
-        report(rates)
+            seconds = time.perf_counter() - start
+            assert got == (count or got), (name, got)
+            cost = client_seconds() - client, server_seconds(server) - served
+            seen[name].append((got / seconds, 1e6 * cost[0] / got, 1e6 * cost[1] / got))
+    medians = {
+        name: [statistics.median(column) for column in zip(*runs, strict=True)]
+        for name, runs in seen.items()
+    }
+    for name, (rate, own, served) in medians.items():
+        print(f"{name:32s} {rate:7.0f} images/s, {own:6.0f} us client, {served:5.0f} us server")
+    print_ratios(medians)
 
 
-def report(rates: dict[str, float]) -> None:
-    """Print the ratios that are asked for."""
-    for ours_, theirs in (
+def print_ratios(medians: Mapping[str, Sequence[float]]) -> None:
+    """Print ratios of images per second, and of processor time, which others disturb less."""
+    for one, other in (
         ("tar shards: ours", "loose: aws s3 cp"),
         ("tar shards: ours", "loose: s5cmd"),
-        ("10 % out of x.zip: ours", "loose: s5cmd"),
-        ("10 % out of x.tar: ours", "loose: s5cmd"),
-        ("loose: ours", "loose: s5cmd"),
+        ("10 % of zip: ours", "loose: s5cmd"),
+        ("10 % of tar: ours", "loose: s5cmd"),
+        ("10 % of zip: bare obstore", "loose: s5cmd"),
+        ("10 % of zip: ours", "10 % of zip: bare obstore"),
         ("loose: ours", "loose: bare obstore"),
+        ("loose: ours", "loose: s5cmd"),
+        ("loose: ours", "loose: s3torchconnector"),
     ):
-        if theirs in rates:
-            print(f"{ours_} / {theirs}: {rates[ours_] / rates[theirs]:.2f}")
+        if one in medians and other in medians:
+            (rate, *cost), (rate2, *cost2) = medians[one], medians[other]
+            print(f"{one} / {other}: {rate / rate2:.2f}, by processor {sum(cost2) / sum(cost):.2f}")
+
+
+def client_seconds() -> float:
+    """Return the processor time of this process and of programs that it ran."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def server_seconds(server: S3Server) -> float:
+    """Return the processor time of the server."""
+    assert server._process is not None
+    fields = Path(f"/proc/{server._process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def drawn(files: Mapping[str, bytes]) -> list[str]:
+    """Return every tenth image, drawn as the stage draws."""
+    return sorted(files, key=image_key)[: len(files) // 10]
+
+
+def print_waste(files: Mapping[str, bytes], folder: Path) -> None:
+    """Print how many bytes are read for each byte of a subset's images."""
+    subset = drawn(files)
+    wanted = sum(len(files[name]) for name in subset)
+    for url in (ZIP, TAR):
+        read = ours(url, subset, folder / Path(url).name)[1]
+        print(f"10 % of {url}: {read / wanted:.2f} x the images' own bytes, directory apart")
 
 
 def make_files(count: int) -> dict[str, bytes]:
@@ -130,26 +196,30 @@ def make_files(count: int) -> dict[str, bytes]:
     return {f"m/{i:06d}.jpg": rng.bytes(int(size)) for i, size in enumerate(sizes)}
 
 
-def upload(files: dict[str, bytes]) -> None:
+def connect() -> obstore.store.ObjectStore:
+    """Return the bucket."""
+    return find_place("s3://bench").store._connect()
+
+
+def upload(files: Mapping[str, bytes]) -> None:
     """Put the files on the server: loose, as two tar shards, as one zip, as one tar with index."""
-    store = find_place("s3://bench").store._connect()
+    store = connect()
     for name, content in files.items():
         obstore.put(store, f"loose/{name}", content)
-    names = sorted(files)
-    half = len(names) // 2
-    for number, part in enumerate((names[:half], names[half:])):
-        obstore.put(store, f"tar/{number}.tar", tar_of({name: files[name] for name in part})[0])
-    archive, index = tar_of(files)
-    obstore.put(store, "x.tar", archive)
-    obstore.put(store, "x.tar.idx", index)
+    halves = (sorted(files)[number::2] for number in range(2))
+    shards = (tar_of({name: files[name] for name in half})[0] for half in halves)
+    archives = {f"tar/{number}.tar": shard for number, shard in enumerate(shards)}
+    archives["x.tar"], archives["x.tar.idx"] = tar_of(files)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as zipped:
         for name, content in files.items():
             zipped.writestr(name, content)
-    obstore.put(store, "x.zip", buffer.getvalue())
+    archives["x.zip"] = buffer.getvalue()
+    for name, content in archives.items():
+        obstore.put(store, name, content, chunk_size=PART_BYTES)
 
 
-def tar_of(files: dict[str, bytes]) -> tuple[bytes, bytes]:
+def tar_of(files: Mapping[str, bytes]) -> tuple[bytes, bytes]:
     """Return a tar archive and its index, as NVIDIA DALI's wds2idx writes it."""
     buffer, lines = io.BytesIO(), [f"v1.2 {len(files)}"]
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
@@ -161,7 +231,7 @@ def tar_of(files: dict[str, bytes]) -> tuple[bytes, bytes]:
     return buffer.getvalue(), "\n".join([*lines, ""]).encode()
 
 
-def ours(url: str, names: list[str] | None, target: Path) -> tuple[int, int]:
+def ours(url: str, names: Sequence[str] | None, target: Path) -> tuple[int, int]:
     """Fetch members (None: all) the way sources do; return how many, and the bytes transferred."""
     cache = Cache(target)
     origin = open_origin(url, cache)
@@ -172,83 +242,54 @@ def ours(url: str, names: list[str] | None, target: Path) -> tuple[int, int]:
     return len(rows), origin._store.bytes_read - before
 
 
-def bare_obstore(names: list[str]) -> int:
-    """Read the loose images with obstore and threads and nothing else."""
-    store = find_place("s3://bench/loose").store._connect()
+def ours_to_raw(url: str, target: Path) -> int:
+    """Fetch all members and write them as the stage does: shards, checksums, indexes, manifest."""
+    cache = Cache(target / "cache")
+    origin = open_origin(url, cache)
+    names = origin.names()
+    assert names is not None
+    images = pd.DataFrame({"image_id": names.to_pandas(), "category": "", "given_split": ""})
+    images = images.assign(method="m", family="gan", label=FAKE)
+    images = images.assign(group=images["image_id"], member=origin.find(names))
+    source = OriginSource(origin, images, {"m": "MIT"}, cache)
+    assert not source.prepare(images)
+    contents = (content for _, content in source.fetch(images))
+    limits = ShardLimits(images=2000, bytes=256 * 10**6)
+    write_raw(target / "raw", images, contents, {"m": (url, "1", "MIT")}, limits)
+    return len(images)
+
+
+def bare_obstore(names: Sequence[str]) -> int:
+    """Read objects with obstore and threads and nothing else."""
+    store = connect()
     with ThreadPoolExecutor(32) as pool:
-        return len(list(pool.map(lambda name: bytes(obstore.get(store, name).bytes()), names)))
+        return len(list(pool.map(lambda name: len(obstore.get(store, name).bytes()), names)))
+
+
+def spans(url: str, names: Sequence[str]) -> list[tuple[int, int]]:
+    """Return the ranges that `ours` reads for these members."""
+    with tempfile.TemporaryDirectory() as folder:
+        origin = open_origin(url, Cache(Path(folder)))
+    assert isinstance(origin, ListedOrigin)
+    return [(run.start, run.end) for run in origin._plan(origin.find(pa.array(names)))]
+
+
+def bare_ranges(key: str, ranges: Sequence[tuple[int, int]], count: int) -> int:
+    """Read ranges with obstore and threads and nothing else; `count` images are in them."""
+    store = connect()
+
+    def read(span: tuple[int, int]) -> int:
+        return len(obstore.get_range(store, key, start=span[0], end=span[1]))
+
+    with ThreadPoolExecutor(32) as pool:
+        sum(pool.map(read, ranges))
+    return count
 
 
 def run_program(command: list[str], target: Path) -> int:
     """Run a client; return how many files it brought."""
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return sum(path.is_file() for path in target.rglob("*"))
-
-
-def plan_in_child(folder: Path, members: int) -> None:
-    """Plan over a synthetic ArtiFact in a process of its own, for its own peak memory."""
-    archive = folder / "artifact.zip"
-    write_sparse_zip(archive, members)
-    child = multiprocessing.get_context("spawn").Process(target=plan, args=(archive,))
-    child.start()
-    child.join()
-
-
-def write_sparse_zip(path: Path, members: int) -> None:
-    """Write a zip64 archive with ArtiFact's names and tables; its images are one hole in the file.
-
-    Not even their local headers are written: millions of fragments would take a file system hours.
-    """
-    directory, tables, count, offset = bytearray(), [], 0, 0
-    half = members // 2
-    for method, known in METHODS.items():
-        lines = ["filename,image_path,target,category"]
-        for number in range(half if method == "stylegan2" else half // (len(METHODS) - 1)):
-            image = f"part{number % 100:03d}/img{number:07d}.jpg"
-            name, size = f"{method}/{image}".encode(), 12_000 + number % 999
-            directory += entry(name, size, 0, offset)
-            offset += 30 + len(name) + size
-            lines.append(f"img{number:07d}.jpg,{image},{6 * max(known.labels)},human face")
-        tables.append((f"{method}/metadata.csv".encode(), "\n".join([*lines, ""]).encode()))
-        count += len(lines)
-    with path.open("wb") as file:
-        file.seek(offset)
-        for name, table in tables:
-            size, crc = len(table), zlib.crc32(table)
-            directory += entry(name, size, crc, offset)
-            head = struct.pack("<4s5H3I", b"PK\3\4", 45, 0, 0, 0, 0, crc, size, size)
-            offset += file.write(head + struct.pack("<2H", len(name), 0) + name + table)
-        file.write(directory)
-        file.write(struct.pack("<4sQ2H2I2Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count))
-        file.write(struct.pack("<2Q", len(directory), offset))
-        file.write(struct.pack("<4sIQI", b"PK\6\7", 0, offset + len(directory), 1))
-        none = (0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF)
-        file.write(struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, *none, 0))
-
-
-def entry(name: bytes, size: int, crc: int, offset: int) -> bytes:
-    """Return an entry of a zip archive's directory, its offset in the zip64 extra field."""
-    head = struct.pack("<I6H3I", 0x02014B50, 45, 45, 0, 0, 0, 0, crc, size, size)
-    rest = struct.pack("<5H2I", len(name), 12, 0, 0, 0, 0, 0xFFFFFFFF)
-    return head + rest + name + struct.pack("<2HQ", 1, 8, offset)
-
-
-def plan(archive: Path) -> None:
-    """Print time and memory of reading directory and tables, and of a draw and its plan."""
-    start = time.process_time()
-    sources = Sources([artifact.build(str(archive))])
-    built = time.process_time()
-    catalogue = sources.catalogue()
-    images = choose(catalogue, sources.licences(), SUBSET)
-    drawn = time.process_time()
-    found = sources.plan(images)
-    end = time.process_time()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(
-        f"{len(catalogue)} images: directory and tables {built - start:.1f} CPU-s, draw "
-        f"{drawn - built:.1f} s, plan of {len(images)} {end - drawn:.1f} s ({found.requests} "
-        f"requests, {found.transfer / found.bytes.sum():.2f} x their bytes); {peak:.2f} GB"
-    )
 
 
 if __name__ == "__main__":

@@ -1,21 +1,24 @@
 """How fast the CPU scores images, against eager PyTorch that sees one crop at a time."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from PIL import Image
 
 from bench.pictures import make_jpegs, shard_table
 from bench.results import Figure, Outcome, at_least, at_most
 from bench.timing import interleaved, medians, ratio, repeats
-from src.images import GridCrops
+from src.embedding import embed
+from src.images import GridCrops, ImageSet
 from src.models import Detector, ModelParams, build_detector
 from src.params import load_params
-from src.predict import PredictParams, predict
+from src.predict import PredictParams
 from src.schema import LABELS
 from src.scoring import fake_logit, fix_arithmetic
 from src.shards import ShardReader
@@ -27,20 +30,22 @@ def run(scale: float, folder: Path) -> Outcome:
     """Score the same images with params.yaml's detector, untrained: its speed is the same."""
     model, params = load_params(ModelParams, "model"), load_params(PredictParams, "predict")
     fix_arithmetic(params.threads)
-    images = max(8, round(IMAGES * scale))
-    table = shard_table(make_jpegs(images), folder / "raw")
+    count, per_side = max(8, round(IMAGES * scale)), params.crops_per_side
+    table = shard_table(make_jpegs(count), folder / "raw")
     detector = build_detector(model, tuple(LABELS.values()), seed=0).eval()
     accelerator = Accelerator()
-    logits: dict[str, pd.Series | list[float]] = {}
+    logits: dict[str, Sequence[float] | NDArray[np.float64]] = {}
 
     def here() -> None:
-        logits["here"] = predict(table, folder / "raw", detector, params, accelerator)["logit"]
+        images = ImageSet(table, folder / "raw", GridCrops(detector.identity.view, per_side))
+        found = embed(detector, images, params.batch_size, accelerator, "predict")
+        logits["here"] = found.logits
 
     def crop_by_crop() -> None:
-        logits["eager"] = eager(table, folder / "raw", detector, params.crops_per_side, 1)
+        logits["eager"] = eager(table, folder / "raw", detector, per_side, 1)
 
     def image_by_image() -> None:
-        eager(table, folder / "raw", detector, params.crops_per_side, params.crops_per_side**2)
+        eager(table, folder / "raw", detector, per_side, per_side**2)
 
     costs = interleaved(
         rounds := repeats(ROUNDS, scale),
@@ -54,9 +59,9 @@ def run(scale: float, folder: Path) -> Outcome:
             Figure("largest difference of a logit", against, difference, at_most(1e-4, "")),
         ],
         {
-            "crops_per_image": params.crops_per_side**2,
+            "crops_per_image": per_side**2,
             "image_by_image_ratio": ratio(costs, "image by image", "here", "wall"),
-            "images": images,
+            "images": count,
             "median": medians(costs),
             "model": model.name,
             "processor_ratio": ratio(costs, "crop by crop", "here", "cpu"),

@@ -1,4 +1,4 @@
-"""data/predictions.csv -> metrics/evaluate.json, tables and pictures in plots/."""
+"""Predictions and calibration -> metrics/evaluate.json, tables and pictures in plots/."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -7,52 +7,53 @@ from typing import Any
 
 import pandas as pd
 
-from src.command import InputError, run
-from src.decode import decode
+from src.calibration import Calibration, load_calibration
+from src.command import run
 from src.files import replacing, write_json
-from src.judging.figures import overview
-from src.judging.gallery import contact_sheet
+from src.judging.figures import forest, overview
 from src.judging.judgement import (
     HEADLINES,
+    PROBABILITIES,
     EvaluateParams,
     Judgement,
     check_predictions,
-    choose_threshold,
     judge,
 )
 from src.judging.plots import evaluation_tables, worst_errors
+from src.judging.slices import MEASURES, count_slices, slice_table, with_parts
 from src.params import load_params
-from src.schema import HOLDOUT, PREDICTIONS, SPLIT_TABLE, read_table
-from src.shards import ShardReader
-
-GALLERY_COLUMNS = 6
-GALLERY_TILE = 200  # pixels; ArtiFact's images are 200 x 200
+from src.schema import HOLDOUT, METADATA, PREDICTIONS, read_table
 
 
 def evaluate(
-    predictions: pd.DataFrame, params: EvaluateParams
+    predictions: pd.DataFrame,
+    measures: pd.DataFrame,
+    calibration: Calibration,
+    params: EvaluateParams,
 ) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     """Return the metrics document and the tables of plots/evaluate by name.
 
-    The threshold is chosen on the rows of split `val`, every figure comes from those of `test`;
-    those of `holdout`, if any, are judged apart.
+    Every figure comes from the rows of split `test`; those of `holdout`, if any, are judged apart.
+    What validation had to decide stands in `calibration`; `measures` are columns of metadata.
 
     Raises:
-        InputError: a split lacks a class, or a score is not in [0, 1].
+        InputError: test lacks a class, a logit is no number, or an image has no measures.
     """
     check_predictions(predictions)
-    validation, test, holdout = (
-        predictions[predictions["split"] == split] for split in ("val", "test", HOLDOUT)
+    judged = with_parts(predictions, measures).assign(
+        score=calibration.probability(predictions["logit"].to_numpy())
     )
-    threshold = choose_threshold(validation)
-    judgement = judge(test, threshold, params)
+    test, holdout = (judged[judged["split"] == split] for split in ("test", HOLDOUT))
+    judgement = judge(test, calibration.threshold, params)
     tables = evaluation_tables(test, judgement, params.calibration_bins, params.confidence)
-    tables["errors"] = worst_errors(test, threshold, params.worst_images)
-    document = metrics_document(judgement, threshold)
+    tables["slices"] = slice_table(test, calibration.threshold, params)
+    tables["errors"] = worst_errors(test, calibration.threshold, params.worst_images)
+    document = metrics_document(judgement, calibration.threshold)
+    document["slices"] = count_slices(tables["slices"], 1 - params.confidence)
     if len(holdout):
         # A class that nothing is held out of is that of test.
         others = test[~test["label"].isin(holdout["label"])]
-        apart = judge(pd.concat([others, holdout]), threshold, params)
+        apart = judge(pd.concat([others, holdout]), calibration.threshold, params)
         names = apart.methods["method"].isin(holdout["method"])
         document["holdout"] = _figures(apart) | _rates(apart.methods[names])
     return document, tables
@@ -70,7 +71,7 @@ def metrics_document(judgement: Judgement, threshold: float) -> dict[str, Any]:
 
 def _figures(judgement: Judgement) -> dict[str, float]:
     figures = {name: value for name, (value, _, _) in judgement.figures.items()}
-    for name in HEADLINES:
+    for name in (*HEADLINES, *PROBABILITIES, *(f"{name}_before" for name in PROBABILITIES)):
         _, figures[f"{name}_low"], figures[f"{name}_high"] = judgement.figures[name]
     return figures
 
@@ -81,50 +82,37 @@ def _rates(methods: pd.DataFrame) -> dict[str, Any]:
     return {"recall": correct[is_fake].to_dict(), "specificity": correct[~is_fake].to_dict()}
 
 
-def write_gallery(errors: pd.DataFrame, places: pd.DataFrame, raw: Path, directory: Path) -> None:
-    """Write one sheet of images per kind of error, worst first, to `directory`."""
-    rows = errors.merge(places, on="image_id", how="left", validate="one_to_one")
-    lost = rows.loc[rows["shard"].isna(), "image_id"]
-    if len(lost):
-        raise InputError(f"{lost.iloc[0]} is in the predictions but not in the splits")
-    reader = ShardReader(raw)
-    directory.mkdir()
-    for kind in ("false positive", "false negative"):
-        part = rows[rows["error"] == kind]
-        images = [
-            decode(reader.read(row["shard"], int(row["offset"]), int(row["length"])))
-            for row in part.to_dict("records")
-        ]
-        captions = [f"{row.method}\n{row.score:.4f}" for row in part.itertuples()]
-        title = f"{kind}s, the worst first" if images else f"no {kind}s"
-        sheet = contact_sheet(title, images, captions, GALLERY_COLUMNS, GALLERY_TILE)
-        sheet.save(directory / f"{kind.replace(' ', '_')}s.png")
-
-
 def write_plots(tables: Mapping[str, pd.DataFrame], directory: Path) -> None:
-    """Write every table as CSV, and what they show as overview.png, to `directory`."""
+    """Write every table as CSV, and two pictures of what they show, to `directory`."""
     directory.mkdir()
     for name, table in tables.items():
         table.to_csv(
             directory / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n"
         )
-    # Without its software tag, which names a version, equal plots are equal files.
-    overview(tables).savefig(directory / "overview.png", metadata={"Software": None})
+    for name, figure in (("overview", overview(tables)), ("slices", forest(tables["slices"]))):
+        # Without its software tag, which names a version, equal plots are equal files.
+        figure.savefig(directory / f"{name}.png", metadata={"Software": None})
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, judge, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("predictions_csv", "splits_csv", "raw", "metrics_json", "plots", "gallery"):
+    for name in (
+        "predictions_csv",
+        "metadata_csv",
+        "calibration_json",
+        "metrics_json",
+        "plots",
+    ):
         parser.add_argument(name, type=Path)
     args = parser.parse_args(argv)
     params = load_params(EvaluateParams, "evaluate")
     predictions = read_table(args.predictions_csv, PREDICTIONS)
-    places = read_table(args.splits_csv, SPLIT_TABLE, ["image_id", "shard", "offset", "length"])
-    document, tables = evaluate(predictions, params)
-    with replacing(args.plots) as plots, replacing(args.gallery) as gallery:
+    measures = read_table(args.metadata_csv, METADATA, ["image_id", *MEASURES])
+    calibration = load_calibration(args.calibration_json)
+    document, tables = evaluate(predictions, measures, calibration, params)
+    with replacing(args.plots) as plots:
         write_plots(tables, plots)
-        write_gallery(tables["errors"], places, args.raw, gallery)
     write_json(document, args.metrics_json)
 
 

@@ -1,24 +1,31 @@
-"""Stage `predict`: a detector and the images of val and test -> one score per image."""
+"""Stage `predict`: a detector and the images of val and test -> a logit and a distance each.
+
+Given images instead of `--splits`, it judges those: see own_images.py.
+"""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
+import numpy as np
 import pandas as pd
 from accelerate import Accelerator
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from scipy.special import expit
 
-from src.command import run
-from src.images import GridCrops, ImageSet, default_workers
+from src.command import InputError, run
+from src.embedding import embed
+from src.images import GridCrops, ImageSet
 from src.models import Detector, load_detector
+from src.own_images import add_arguments, judge_own_images
 from src.params import STRICT, load_params
-from src.schema import PREDICTIONS, SPLIT_TABLE, read_table, write_table
-from src.scoring import Scorer, fake_logit, fix_arithmetic
+from src.ranks import image_keys, ranks
+from src.reference import FloatArray, IntArray, Reference, nearest, save_reference, to_unit_length
+from src.schema import NEIGHBOURS, PREDICTIONS, SPLIT_TABLE, read_table, write_table
+from src.scoring import fix_arithmetic
 
-_DIGITS = 6  # of a logit: what lies below is noise of the hardware
+FILES = ("splits", "raw", "weights", "identity", "predictions", "neighbours", "reference")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -28,43 +35,113 @@ class PredictParams:
     crops_per_side: Annotated[int, Field(gt=0)]  # see images.GridCrops
     batch_size: Annotated[int, Field(gt=0)]  # images; bounds the memory
     threads: Annotated[int, Field(gt=0)]  # of the CPU: their number changes the last bits
+    reference_images: Annotated[int, Field(gt=0)]  # of train, that others are compared with
+    neighbours: Annotated[int, Field(gt=0)]  # the nearest of them that count, see reference.py
+    seed: Annotated[int, Field(ge=0)]  # which reference images
+
+
+class Predictions(NamedTuple):
+    """What the stage writes."""
+
+    table: pd.DataFrame  # PREDICTIONS
+    neighbours: pd.DataFrame  # NEIGHBOURS
+    reference: Reference
 
 
 def predict(
-    table: pd.DataFrame,
+    splits: pd.DataFrame,
     root: Path,
     detector: Detector,
     params: PredictParams,
     accelerator: Accelerator,
-) -> pd.DataFrame:
-    """Return `table` with `logit` (log odds of fake) and `score` (P(fake) in [0, 1])."""
+) -> Predictions:
+    """Return what `detector` says of the images of `splits` that it was not trained on.
+
+    Raises:
+        InputError: fewer training images than neighbours.
+    """
+    known = draw_reference(splits, params)
+    unseen = splits[splits["split"] != "train"].reset_index(drop=True)
     crops = GridCrops(detector.identity.view, params.crops_per_side)
-    images = ImageSet(table, root, crops)
-    score = Scorer(images, params.batch_size, accelerator, default_workers())
-    logits = fake_logit(score(detector.to(accelerator.device)).double()).numpy().round(_DIGITS)
-    return table.assign(logit=logits, score=expit(logits))
+    of_known, of_unseen = (
+        embed(detector, ImageSet(table, root, crops), params.batch_size, accelerator, name)
+        for table, name in ((known, "reference"), (unseen, "predict"))
+    )
+    reference = Reference(
+        to_unit_length(of_known.features).astype(np.float16),
+        params.crops_per_side,
+        params.neighbours,
+    )
+    distances, positions = nearest(reference, of_unseen.features)
+    table = unseen.assign(logit=of_unseen.logits, distance=distances[:, -1])
+    names = neighbour_table(unseen["image_id"], known["image_id"], distances, positions)
+    return Predictions(table, names, reference)
+
+
+def draw_reference(splits: pd.DataFrame, params: PredictParams) -> pd.DataFrame:
+    """Return the rows of train with the `reference_images` smallest ranks.
+
+    Raises:
+        InputError: there are fewer than `neighbours`.
+    """
+    train = splits[splits["split"] == "train"].reset_index(drop=True)
+    order = np.argsort(ranks(image_keys(train["image_id"]), params.seed))
+    drawn = train.iloc[order[: params.reference_images]].reset_index(drop=True)
+    if len(drawn) < params.neighbours:
+        raise InputError(
+            f"predict.neighbours = {params.neighbours}: there are only {len(drawn)} images of "
+            f"split 'train' to compare with (predict.reference_images = {params.reference_images})"
+        )
+    return drawn
+
+
+def neighbour_table(
+    images: "pd.Series[str]", known: "pd.Series[str]", distances: FloatArray, positions: IntArray
+) -> pd.DataFrame:
+    """Return one row per image and place; distances and positions as from `reference.nearest`."""
+    count = positions.shape[1]
+    return pd.DataFrame(
+        {
+            "image": images.to_numpy().repeat(count),
+            "place": np.tile(np.arange(1, count + 1), len(images)),
+            "neighbour": known.to_numpy()[positions.ravel()],
+            "distance": distances.ravel(),
+        }
+    )
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Return the paths on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("splits_csv", "raw", "weights", "identity", "predictions_csv"):
-        parser.add_argument(name, type=Path)
-    return parser.parse_args(argv)
+    """Return what is on the command line: the stage's files, or somebody's own images."""
+    parser = argparse.ArgumentParser(
+        prog="python -m src.predict", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser)
+    stage = parser.add_argument_group("the stage `predict`, as in dvc.yaml (all or none)")
+    for name in FILES:
+        stage.add_argument(f"--{name}", type=Path, metavar="FILE")
+    args = parser.parse_args(argv)
+    given = [name for name in FILES if getattr(args, name)]
+    if bool(args.images) == bool(given) or len(given) not in (0, len(FILES)):
+        parser.error("give images, a folder or -; or, for the stage, all of its files")
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Score the images that were not trained on."""
+    """Score the images that were not trained on, or those on the command line."""
     args = parse_args(argv)
+    if args.images:
+        judge_own_images(args)
+        return
     params = load_params(PredictParams, "predict")
-    splits = read_table(args.splits_csv, SPLIT_TABLE)
+    splits = read_table(args.splits, SPLIT_TABLE)
     fix_arithmetic(params.threads)
     accelerator = Accelerator()
     detector = load_detector(args.weights, args.identity)
-    unseen = splits[splits["split"] != "train"].reset_index(drop=True)
-    predictions = predict(unseen, args.raw, detector, params, accelerator)
+    predictions = predict(splits, args.raw, detector, params, accelerator)
     if accelerator.is_main_process:
-        write_table(predictions, args.predictions_csv, PREDICTIONS)
+        write_table(predictions.table, args.predictions, PREDICTIONS)
+        write_table(predictions.neighbours, args.neighbours, NEIGHBOURS)
+        save_reference(predictions.reference, args.reference)
 
 
 if __name__ == "__main__":

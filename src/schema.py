@@ -70,8 +70,19 @@ PREDICTIONS: Schema = {
     "family": pa.string(),
     "category": pa.string(),
     "group": pa.string(),
-    "logit": pa.float64(),
-    "score": pa.float64(),  # P(fake) in [0, 1]
+    "logit": pa.float64(),  # log odds of fake as the detector gives them; see calibration.py
+    "distance": pa.float64(),  # from the training images, in [0, 2]; see reference.py
+}
+
+# plots/evaluate/errors.csv: the worst errors of test, with what calibration makes of the logit.
+ERRORS: Schema = {"error": pa.string(), **PREDICTIONS, "score": pa.float64()}
+
+# data/neighbours.csv: the training images that look most alike to the detector, nearest first.
+NEIGHBOURS: Schema = {
+    "image": pa.string(),  # image_id of a prediction
+    "place": pa.int64(),  # from 1
+    "neighbour": pa.string(),  # image_id of a training image
+    "distance": pa.float64(),
 }
 
 

@@ -13,13 +13,16 @@ from typing import Any
 import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
+from selenium.webdriver.chrome.webdriver import WebDriver
 
+from tests.browser import open_chromium
 from tests.make_data import make_artifact_folder
 from tools.s3 import Identity, S3Server
 from tools.set_remote import set_remote
 
 ROOT = Path(__file__).parents[1]
 OUTPUTS = ("dvc.lock", "data/", "metrics/", "models/", "plots/")
+STUDY_OUTPUTS = re.compile(r"studies/\w+/(dvc\.lock|results/)")
 
 # A run of seconds on four methods of 40 pictures. Their grain gives the class away in the file
 # size too, so the gate is open; a test of its own closes it.
@@ -114,7 +117,8 @@ def make_project(folder: Path, home: Path, params: Mapping[str, Any]) -> Project
         text=True,
     ).stdout.splitlines()
     for name in listed:
-        if not name.startswith(OUTPUTS) and (ROOT / name).is_file():
+        is_output = name.startswith(OUTPUTS) or STUDY_OUTPUTS.match(name)
+        if not is_output and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     for output in OUTPUTS[1:]:
@@ -150,6 +154,13 @@ def project(built: Project, tmp_path: Path) -> Project:
     """A copy of the built project that a test may change."""
     shutil.copytree(built.folder, tmp_path / "project", symlinks=True)
     return Project(tmp_path / "project", built.environment)
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
+    """A browser without a network."""
+    with open_chromium(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="session")

@@ -25,12 +25,12 @@ def image(name: str, size: int = 900) -> bytes:
     return b"".join(image_key(f"{name} {i}").to_bytes(8, "big") for i in words)
 
 
-def make_artifact(root: str = "") -> dict[str, bytes]:
+def make_artifact(root: str = "", times: int = 1) -> dict[str, bytes]:
     """Return name -> content of all files; images of all methods have the same base names."""
     files = {}
     for method, targets in TARGETS.items():
         rows = []
-        for number, target in enumerate(targets):
+        for number, target in enumerate(targets * times):
             path = f"part{number % 2}/img{number:06d}.jpg"
             files[f"{root}{method}/{path}"] = image(f"{method}/{path}")
             listed = f"{method}/{path}" if method in FROM_ROOT else path
@@ -42,6 +42,14 @@ def make_artifact(root: str = "") -> dict[str, bytes]:
         text = "\n".join(",".join(line[i] for i in order) for line in lines) + "\n"
         files[f"{root}{method}/metadata.csv"] = text.encode()
     return files
+
+
+def in_mirror(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return `files` in the layout of the mirror on the HF hub, whose folders tell untruths."""
+    parts = dict.fromkeys(TARGETS, "Fake") | {"coco": "Real", "cycle_gan": "Real"}
+    return {
+        f"ArtiFact/{parts[name.partition('/')[0]]}/{name}": data for name, data in files.items()
+    }
 
 
 def expected_labels() -> dict[str, int]:

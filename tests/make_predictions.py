@@ -4,9 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
+from src.calibration import Calibration, save_calibration
+from src.judging.slices import MEASURES
 from src.ranks import image_key
-from src.schema import FAKE, PREDICTIONS, REAL, SPLIT_TABLE, write_table
+from src.schema import FAKE, METADATA, PREDICTIONS, REAL, SPLIT_TABLE, write_table
 from src.shards import write_shard
 from tests.make_data import encode, make_image
 
@@ -20,6 +23,7 @@ METHODS = {
     ("lama", "other", FAKE): 0.4,
 }
 IMAGES_PER_GROUP = 2
+CALIBRATION = Calibration(temperature=0.8, threshold=0.45, far_distance=0.9)
 
 
 def make_predictions(images_per_method: int, seed: int, strength: float = 1.0) -> pd.DataFrame:
@@ -38,15 +42,36 @@ def make_predictions(images_per_method: int, seed: int, strength: float = 1.0) -
                 "image_id": [f"{method}/{name}.jpg" for name in names],
                 "group": [f"{method}/{group}" for group in groups],
                 "logit": logits,
-                "score": 1 / (1 + np.exp(-logits)),
+                "distance": generator.random(images_per_method),
             }
             same = {"split": split, "label": label, "method": method, "family": family}
             tables.append(pd.DataFrame({**columns, **same, "category": ""}))
     return pd.concat(tables, ignore_index=True)[list(PREDICTIONS)]
 
 
+def scored(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return `predictions` with `score`, as a calibration that changes nothing gives it."""
+    return predictions.assign(score=expit(predictions["logit"]))
+
+
+def make_measures(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return what metadata says of light, sharpness, quality and size; dark fakes pass for real."""
+    generator = np.random.default_rng(0)
+    count = len(predictions)
+    return pd.DataFrame(
+        {
+            "image_id": predictions["image_id"],
+            "brightness": 0.5 + 0.1 * predictions["logit"].clip(-5, 5) / 5,
+            "sharpness": generator.gamma(2, 100, count),
+            "jpeg_quality": generator.choice([75, 90], count),
+            "width": 200,
+            "height": 200,
+        }
+    )
+
+
 def write_evaluation_inputs(folder: Path, predictions: pd.DataFrame) -> None:
-    """Write data/predictions.csv, data/splits.csv and data/raw of a project in `folder`."""
+    """Write all that the stage `evaluate` reads of a project into `folder`."""
     raw = folder / "data/raw"
     raw.mkdir(parents=True, exist_ok=True)
     members = [
@@ -62,4 +87,9 @@ def write_evaluation_inputs(folder: Path, predictions: pd.DataFrame) -> None:
         length=[length for _, length in places],
     )
     write_table(splits, folder / "data/splits.csv", SPLIT_TABLE)
+    columns = {
+        name: pa_type for name, pa_type in METADATA.items() if name in ("image_id", *MEASURES)
+    }
+    write_table(make_measures(predictions), folder / "data/metadata.csv", columns)
     write_table(predictions, folder / "data/predictions.csv", PREDICTIONS)
+    save_calibration(CALIBRATION, folder / "models/calibration.json")

@@ -1,15 +1,17 @@
 """A split table with shards, and settings that train on it in seconds."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from safetensors.torch import save_file
+from torch import nn
 
 from src.augment import AugmentParams
-from src.models import ModelParams
+from src.models import ModelParams, build_detector, save_identity
 from src.ranks import image_key
 from src.schema import SPLIT_TABLE, write_table
 from src.shards import write_shard
@@ -115,3 +117,14 @@ def write_inputs(folder: Path, changes: Settings) -> list[str]:
     sections = dict(zip(("model", "train", "augment"), map(vars, changes), strict=True))
     (folder / "params.yaml").write_text(json.dumps(sections))  # JSON is YAML
     return ["splits.csv", "raw", "gate", *map(str, outputs(Path("out")))]
+
+
+def write_detector_inputs(folder: Path, predict: Mapping[str, Any]) -> None:
+    """Write what the stage `predict` reads into `folder`, with section `predict`."""
+    table = make_split(folder / "raw", [("train", 2), ("val", 1), ("test", 2)])
+    write_table(table, folder / "splits.csv", SPLIT_TABLE)
+    detector = build_detector(MODEL, ("real", "glide", "stylegan2"), 0)
+    nn.init.normal_(detector.network.get_parameter("head.weight"))
+    save_file(detector.network.state_dict(), folder / "detector.safetensors")
+    save_identity(detector.identity, folder / "detector.json")
+    (folder / "params.yaml").write_text(json.dumps({"predict": dict(predict)}))  # JSON is YAML

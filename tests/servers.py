@@ -1,11 +1,13 @@
 """Servers on 127.0.0.1 that tests read from: plain HTTP, stand-ins for Kaggle and the HF hub."""
 
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 
@@ -29,6 +31,14 @@ class Answer:
     cut: int | None = None
 
 
+class _Quiet(ThreadingHTTPServer):
+    """Takes clients that are killed for what they are."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 Handle = Callable[[Request], Answer]
 
 
@@ -39,7 +49,7 @@ class Server:
         self.handle = handle
         self.requests: list[Request] = []
         self.bytes_sent = 0
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._http = _Quiet(("127.0.0.1", 0), self._handler())
         self._http.daemon_threads = True
 
     @property

@@ -7,12 +7,14 @@ import pandas as pd
 import pytest
 
 from src.assignment import LEFT_OUT, AssignmentParams, assign_splits
+from src.calibration import Calibration
 from src.command import InputError
 from src.evaluate import evaluate
 from src.judging.judgement import EvaluateParams
 from src.ranks import image_keys
 from src.schema import FAKE, HOLDOUT, REAL
 from src.split import balanced_split, summary
+from tests.make_predictions import make_measures
 from tests.test_split import split_params
 
 
@@ -112,16 +114,16 @@ def test_what_is_held_out_is_all_kept_and_unbalances_nothing() -> None:
 def test_what_is_held_out_is_judged_apart_against_the_other_class_of_test() -> None:
     rng = np.random.default_rng(0)
     rows = [
-        (split, label, method, 0.2 + 0.6 * label * seen + 0.2 * rng.random())
+        (split, label, method, 3 * label * seen + rng.random() - 1.5)
         for split, label, method, seen in (
             *[(s, label, m, 1) for s in ("val", "test") for label, m in enumerate(("coco", "gan"))],
             (HOLDOUT, FAKE, "new", 0),
         )
         for _ in range(40)
     ]
-    table = pd.DataFrame(rows, columns=["split", "label", "method", "score"])
+    table = pd.DataFrame(rows, columns=["split", "label", "method", "logit"])
     ids = [str(n) for n in range(len(table))]
-    table = table.assign(image_id=ids, group=ids, category="", logit=0.0)
+    table = table.assign(image_id=ids, group=ids, category="", distance=0.5)
     table["family"] = np.where(table["label"] == REAL, "real", "gan")
     asked = EvaluateParams(
         bootstrap_rounds=20,
@@ -131,10 +133,11 @@ def test_what_is_held_out_is_judged_apart_against_the_other_class_of_test() -> N
         worst_images=1,
         seed=0,
     )
-    document, _ = evaluate(table, asked)
+    frozen = Calibration(temperature=1.0, threshold=0.5, far_distance=1.0)
+    document, _ = evaluate(table, make_measures(table), frozen, asked)
     assert document["test"]["auroc"] == 1
     assert document["recall"] == {"gan": 1.0}
     assert document["holdout"]["recall"] == {"new": 0.0}
     assert document["holdout"]["auroc"] == pytest.approx(0.5, abs=0.2)
-    without, _ = evaluate(table[table["split"] != HOLDOUT], asked)
+    without, _ = evaluate(table[table["split"] != HOLDOUT], make_measures(table), frozen, asked)
     assert without == {key: value for key, value in document.items() if key != "holdout"}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from src.params import load_params
+from src.params import PARAMS_YAML, load_params
 
 ROOT = Path(__file__).parents[1]
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -54,7 +54,7 @@ def reached(file: str) -> set[str]:
     found, queue = {file}, [file]
     while queue:
         for name in imported(queue.pop()):
-            target = module_file(name) if name.startswith("src.") else None
+            target = module_file(name) if name.startswith(("src.", "studies.", "report.")) else None
             if target and target not in found:
                 found.add(target)
                 queue.append(target)
@@ -62,15 +62,16 @@ def reached(file: str) -> set[str]:
 
 
 def deps(stage: str) -> set[str]:
-    return {next(iter(dep)) if isinstance(dep, dict) else dep for dep in STAGES[stage]["deps"]}
+    return paths_in(STAGES[stage], "deps")
+
+
+def paths_in(entry: dict[str, Any], *kinds: str) -> set[str]:
+    found = (path for kind in kinds for path in entry.get(kind, []))
+    return {next(iter(path)) if isinstance(path, dict) else path for path in found}
 
 
 def outs(stage: str) -> set[str]:
-    paths = set()
-    for kind in ("outs", "metrics", "plots"):
-        for out in STAGES[stage].get(kind, []):
-            paths.add(next(iter(out)) if isinstance(out, dict) else out)
-    return paths
+    return paths_in(STAGES[stage], "outs", "metrics", "plots")
 
 
 @each_stage
@@ -89,7 +90,8 @@ def test_a_stage_has_its_module_and_its_tests(stage: str) -> None:
 
 @each_stage
 def test_each_path_of_the_command_is_a_dep_or_an_out_and_none_is_hidden(stage: str) -> None:
-    paths = set(STAGES[stage]["cmd"].split()[3:])
+    words = STAGES[stage]["cmd"].split()[3:]
+    paths = {word for word in words if not word.startswith("--")}
     data = {dep for dep in deps(stage) if not dep.startswith("src/")} | outs(stage)
     assert paths == data
 
@@ -181,3 +183,80 @@ def test_only_models_know_timm() -> None:
         if "models" not in path.parts:
             names = imported(path.relative_to(ROOT).as_posix())
             assert "timm" not in {name.split(".")[0] for name in names}, path
+
+
+STUDIES: dict[str, dict[str, Any]] = {
+    f"{path.parent.name}:{stage}": entry
+    for path in sorted(ROOT.glob("studies/*/dvc.yaml"))
+    if path.parent.name != "report"  # it shows what the others found
+    for stage, entry in yaml.safe_load(path.read_text())["stages"].items()
+}
+each_study_stage = pytest.mark.parametrize("name", STUDIES)
+
+
+def program(name: str) -> str:
+    """Return the dotted name of the module that a study's stage runs."""
+    python, option, module = STUDIES[name]["cmd"].split()[:3]
+    assert (python, option) == ("python", "-m")
+    return str(module)
+
+
+@each_study_stage
+def test_a_study_depends_on_its_imports(name: str) -> None:
+    module = module_file(program(name))
+    assert module
+    written = {dep for dep in paths_in(STUDIES[name], "deps") if dep.endswith(".py")}
+    assert written == reached(module)
+
+
+@each_study_stage
+def test_a_study_hides_no_path_and_runs_at_the_root(name: str) -> None:
+    entry = STUDIES[name]
+    assert entry["wdir"] == "../.."
+    named = {word for word in entry["cmd"].split()[3:] if "/" in word}
+    data = {dep for dep in paths_in(entry, "deps") if not dep.endswith(".py")}
+    assert named == data | paths_in(entry, "outs")
+
+
+@each_study_stage
+def test_a_study_that_nobody_ran_does_not_stop_dvc_pull(name: str) -> None:
+    assert all(out[path]["cache"] is False for out in STUDIES[name]["outs"] for path in out)
+
+
+@each_study_stage
+def test_a_study_names_the_sections_it_loads_and_each_validates(name: str) -> None:
+    study = name.split(":")[0]
+    of_study = f"studies/{study}/params.yaml"
+    named: set[tuple[str, str]] = set()
+    for entry in STUDIES[name]["params"]:
+        file, sections = (
+            next(iter(entry.items())) if isinstance(entry, dict) else ("params.yaml", [entry])
+        )
+        named |= {(file, section) for section in sections}
+    module = importlib.import_module(program(name))
+    assert module.__file__
+    text = Path(module.__file__).read_text(encoding="utf-8")
+    loaded = re.findall(r'load_params\((\w+), "(\w+)"(, PARAMS)?', text)
+    for cls, section, own in loaded:
+        path = module.PARAMS if own else ROOT / PARAMS_YAML
+        load_params(getattr(module, cls), section, path)
+    assert named == {(of_study if own else "params.yaml", section) for _, section, own in loaded}
+
+
+@pytest.mark.parametrize("study", sorted({name.split(":")[0] for name in STUDIES}))
+def test_a_study_has_tests_and_a_target_and_a_page(study: str) -> None:
+    assert (ROOT / f"tests/test_{study}.py").is_file()
+    assert f"\n{study}: " in (ROOT / "Makefile").read_text()
+    assert f"make {study}" in (ROOT / "docs/studies.md").read_text()
+
+
+def test_the_report_depends_on_its_imports() -> None:
+    entry = yaml.safe_load((ROOT / "report/dvc.yaml").read_text())["stages"]["report"]
+    written = {dep for dep in entry["deps"] if dep.endswith(".py")}
+    assert written == reached("report/page.py")
+
+
+def test_the_pipeline_knows_no_study() -> None:
+    for path in (ROOT / "src").rglob("*.py"):
+        names = imported(path.relative_to(ROOT).as_posix())
+        assert not any(name.startswith("studies") for name in names), path

@@ -1,12 +1,14 @@
 """The stage: what it asks of the sources, and data/raw, whole or absent whatever happens."""
 
+import io
 import json
 import os
 import random
+import shutil
 import signal
-import subprocess
-import sys
+import threading
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,13 @@ from src.command import InputError
 from src.download import build_sources, fetched, main
 from src.raw import read_index, read_manifest
 from src.shards import ShardReader
+from src.sources.cache import Cache
+from src.sources.origins import open_origin
 from src.sources.several import Sources
+from tests.make_artifact import in_mirror, make_artifact, zip_of
 from tests.make_data import METHODS, make_artifact_folder, make_class_folder
-from tests.slow_source import is_kept, read_journal, start_download
+from tests.servers import Answer, Request, Server, part_of, serving
+from tests.stage_process import start_download
 
 ROOT = Path(__file__).parents[1]
 REAL_IMAGES = Path(os.environ.get("REAL_IMAGES", ROOT.parent / "shared" / "data"))
@@ -145,7 +151,7 @@ def test_images_that_are_gone_stop_the_stage_beyond_the_limit(
     main(["raw"])
     gone = ["ffhq/images/img000002.jpg", "glide/images/img000001.jpg"]
     assert sorted(read_manifest(tmp_path / "raw").missing) == gone
-    assert all(f"{name}: not below" in caplog.text for name in gone)
+    assert all(f"{name}: listed, but not there" in caplog.text for name in gone)
     assert len(read_index(tmp_path / "raw")) == 14
 
 
@@ -164,128 +170,135 @@ def test_the_plan_is_printed_and_nothing_is_written(
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
 
 
-def run_stage(folder: Path, before: str = "") -> "subprocess.CompletedProcess[str]":
-    """Run the stage in a process of its own, `before` first."""
-    program = f"{before}\nfrom src import command, download\ncommand.run(download.main)\n"
-    return subprocess.run(
-        [sys.executable, "-c", program, "data/raw"],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-KILL = """
-import os, signal
-from src import {module}
-original, calls = {module}.{name}, 0
-def count(*args):
-    global calls
-    calls += 1
-    if calls == {call}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return original(*args)
-{module}.{name} = count
-"""
-
-
-@pytest.fixture(scope="module")
-def undisturbed(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    write_params(folder, images)
-    assert run_stage(folder).returncode == 0
+def run_to_the_end(folder: Path, cache: str = "cache") -> dict[str, bytes]:
+    process = start_download(folder, cache)
+    process.join()
+    assert process.exitcode == 0, (folder / "stderr").read_text()
     return contents(folder / "data/raw")
 
 
+def run_in_vain(folder: Path, **how: Any) -> str:
+    """Run the stage, which fails; return what it says last."""
+    process = start_download(folder, **how)
+    process.join()
+    assert process.exitcode == 1
+    said = (folder / "stderr").read_text()
+    assert "Traceback" not in said
+    return said.splitlines()[-1]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("module", "name", "call"),
-    [("raw", "write_shard", 2), ("raw", "write_table", 5), ("raw", "write_json", 1)],
+    ("name", "call"), [("write_shard", 2), ("write_table", 5), ("write_json", 1)]
 )
 def test_a_run_after_one_that_was_killed_gives_the_same_bytes(
-    images: Path,
-    tmp_path: Path,
-    undisturbed: dict[str, bytes],
-    module: str,
-    name: str,
-    call: int,
+    images: Path, tmp_path: Path, name: str, call: int
 ) -> None:
     write_params(tmp_path, images)
-    killed = run_stage(tmp_path, KILL.format(module=module, name=name, call=call))
-    assert killed.returncode == -9
+    undisturbed = run_to_the_end(tmp_path)
+    shutil.rmtree(tmp_path / "data")
+    killed = start_download(tmp_path, "cache", die_in=(name, call))
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
     assert not (tmp_path / "data/raw").exists()
-    assert run_stage(tmp_path).returncode == 0
+    assert run_to_the_end(tmp_path) == undisturbed
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["raw"]
-    assert contents(tmp_path / "data/raw") == undisturbed
 
 
-def run_to_the_end(folder: Path, cache: str) -> None:
-    process = start_download(folder, cache)
-    process.join()
-    assert process.exitcode == 0
+class SlowZip:
+    """A zip on a web server that sends one part at a time."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._turn = threading.Lock()
+        infos = zipfile.ZipFile(io.BytesIO(data)).infolist()
+        self._begins = {info.header_offset: info.filename for info in infos}
+        self.sent: list[str] = []  # images, as often as they were asked for
+
+    def __call__(self, request: Request) -> Answer:
+        answer = part_of(self._data, request)
+        begin = int(request.headers["range"].removeprefix("bytes=").split("-")[0])
+        within = range(begin, begin + len(answer.body))
+        names = [name for offset, name in self._begins.items() if offset in within]
+        images = [name for name in names if name.endswith(".jpg")]
+        if images and len(answer.body) > 1:  # one byte alone asks how large the file is
+            with self._turn:
+                self.sent += images
+                time.sleep(0.004)
+        return answer
 
 
-def test_killed_ten_times_it_ends_as_if_never_and_fetches_nothing_twice(
-    images: Path, tmp_path: Path
+@pytest.mark.slow
+def test_killed_ten_times_it_ends_as_if_never_and_fetches_nothing_twice(tmp_path: Path) -> None:
+    archive = SlowZip(zip_of(in_mirror(make_artifact(times=8))))
+    with Server(archive) as server:
+        url = f"{server.url}/x.zip"
+        write_params(tmp_path, [url], source=["artifact"], images_per_method=100)
+        rng = random.Random(0)
+        ready: list[tuple[set[str], int]] = []  # what is kept after a kill, and was sent until then
+        for _ in range(10):
+            begun = len(archive.sent)
+            process = start_download(tmp_path, "cache")
+            while len(archive.sent) == begun and process.is_alive():
+                time.sleep(0.001)
+            time.sleep(rng.uniform(0, 0.03))
+            process.kill()
+            process.join()
+            assert process.exitcode == -signal.SIGKILL
+            assert not (tmp_path / "data/raw").exists()
+            ready.append((kept(url, tmp_path / "cache"), len(archive.sent)))
+        interrupted = run_to_the_end(tmp_path, "cache")
+
+        assert 0 < len(ready[-1][0]) < 8 * 33, "the kills were too early or too late"
+        for names, sent_before in ready:
+            assert not names & set(archive.sent[sent_before:])
+        assert run_to_the_end(tmp_path, "another cache") == interrupted
+
+
+def kept(url: str, folder: Path) -> set[str]:
+    """Return the images in the archive that are in the cache."""
+    cache = Cache(folder)
+    origin = open_origin(url, cache)
+    names = origin.names()
+    assert names is not None
+    keys = zip(names.to_pylist(), origin.keys(origin.find(names)), strict=True)
+    return {name for name, key in keys if name.endswith(".jpg") and key in cache.packs}
+
+
+@pytest.mark.parametrize("suffix", ["", "#whole"])
+def test_a_full_disk_while_fetching_is_one_clear_error_and_no_loss(
+    tmp_path: Path, suffix: str
 ) -> None:
-    write_params(tmp_path, images, source="slow", images_per_method=10)
-    rng = random.Random(0)
-    ready: list[tuple[set[str], int]] = []  # what is kept after each kill, and fetched until then
-    for _ in range(10):
-        begun = len(read_journal(tmp_path))
-        process = start_download(tmp_path, "cache")
-        while len(read_journal(tmp_path)) == begun and process.is_alive():
-            time.sleep(0.001)
-        time.sleep(rng.uniform(0, 0.02))
-        process.kill()
-        process.join()
-        assert process.exitcode == -signal.SIGKILL
-        assert not (tmp_path / "data/raw").exists()
-        journal = read_journal(tmp_path)
-        kept = {image_id for image_id in journal if is_kept(image_id, tmp_path / "cache")}
-        ready.append((kept, len(journal)))
-    run_to_the_end(tmp_path, "cache")
-    interrupted = contents(tmp_path / "data/raw")
-
-    journal = read_journal(tmp_path)
-    assert len(set(journal)) == 40
-    assert 0 < len(ready[-1][0]) < 40, "the kills were too early or too late"
-    for kept, fetched_before in ready:
-        assert not kept & set(journal[fetched_before:])
-
-    run_to_the_end(tmp_path, "another cache")
-    assert contents(tmp_path / "data/raw") == interrupted
+    with serving({"x.zip": zip_of(make_artifact())}) as server:
+        url = f"{server.url}/x.zip{suffix}"
+        write_params(tmp_path, [url], source=["artifact"], images_per_method=100)
+        said = run_in_vain(tmp_path, largest_file=9000)
+        assert said.startswith(f"error: [Errno 27] File too large: '{tmp_path / 'cache'}")
+        assert not (tmp_path / "data").exists()
+        run_to_the_end(tmp_path)
+    assert len(read_index(tmp_path / "data/raw")) == 33
 
 
 def test_a_full_disk_is_one_clear_error_and_leaves_nothing(images: Path, tmp_path: Path) -> None:
     write_params(tmp_path, images)
-    # The kernel refuses to let any file grow beyond this: a full disk that needs no privileges.
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))"
-    done = run_stage(tmp_path, limit)
-    assert done.returncode == 1
-    assert "error: " in done.stderr.splitlines()[-1]
-    assert ".tar" in done.stderr
-    assert "Traceback" not in done.stderr
+    said = run_in_vain(tmp_path, largest_file=4000)
+    assert said.startswith("error: ")
+    assert ".tar" in said
     assert list((tmp_path / "data").iterdir()) == []
 
 
 def test_a_full_disk_does_not_touch_what_was_there(images: Path, tmp_path: Path) -> None:
     write_params(tmp_path, images, images_per_method=2)
-    assert run_stage(tmp_path).returncode == 0
-    before = contents(tmp_path / "data/raw")
+    before = run_to_the_end(tmp_path)
     write_params(tmp_path, images)
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))"
-    assert run_stage(tmp_path, limit).returncode == 1
+    run_in_vain(tmp_path, largest_file=4000)
     assert contents(tmp_path / "data/raw") == before
 
 
 def test_bad_parameters_are_one_line(images: Path, tmp_path: Path) -> None:
     write_params(tmp_path, images, images_per_method=0)
-    done = run_stage(tmp_path)
-    assert done.returncode == 1
-    assert "download.images_per_method = 0: Input should be greater than 0" in done.stderr
-    assert "Traceback" not in done.stderr
+    said = run_in_vain(tmp_path)
+    assert "download.images_per_method = 0: Input should be greater than 0" in said
 
 
 @pytest.mark.skipif(

@@ -1,5 +1,4 @@
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,20 +6,19 @@ import pandas as pd
 import pytest
 import sklearn.metrics
 from PIL import Image
+from scipy.special import expit
 
 from src import evaluate
-from src.command import InputError
-from src.schema import PREDICTIONS, write_table
+from src.schema import ERRORS, PREDICTIONS, read_table, write_table
 from tests.conftest import ROOT
-from tests.make_predictions import make_predictions, write_evaluation_inputs
+from tests.make_predictions import CALIBRATION, make_predictions, write_evaluation_inputs
 
 ARGUMENTS = [
     "data/predictions.csv",
-    "data/splits.csv",
-    "data/raw",
+    "data/metadata.csv",
+    "models/calibration.json",
     "metrics/evaluate.json",
     "plots/evaluate",
-    "plots/errors",
 ]
 
 
@@ -41,7 +39,7 @@ def outputs(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.is_file()}
 
 
-def test_figures_are_those_of_the_test_images_at_the_threshold_of_validation(
+def test_figures_are_those_of_calibrated_test_images_at_the_frozen_threshold(
     folder: Path,
 ) -> None:
     evaluate.main(ARGUMENTS)
@@ -49,12 +47,15 @@ def test_figures_are_those_of_the_test_images_at_the_threshold_of_validation(
     document = json.loads((folder / "metrics/evaluate.json").read_text())
     predictions = pd.read_csv(folder / "data/predictions.csv")
     test = predictions[predictions["split"] == "test"]
-    verdicts = test["score"] >= document["threshold"]
+    score = CALIBRATION.probability(test["logit"].to_numpy())
+    verdicts = score >= CALIBRATION.threshold
+    assert document["threshold"] == CALIBRATION.threshold
     expected = {
         "mcc": sklearn.metrics.matthews_corrcoef(test["label"], verdicts),
-        "auroc": sklearn.metrics.roc_auc_score(test["label"], test["score"]),
-        "ap": sklearn.metrics.average_precision_score(test["label"], test["score"]),
-        "brier_error": sklearn.metrics.brier_score_loss(test["label"], test["score"]),
+        "auroc": sklearn.metrics.roc_auc_score(test["label"], score),
+        "ap": sklearn.metrics.average_precision_score(test["label"], score),
+        "brier_error": sklearn.metrics.brier_score_loss(test["label"], score),
+        "brier_error_before": sklearn.metrics.brier_score_loss(test["label"], expit(test["logit"])),
         "balanced_accuracy": sklearn.metrics.balanced_accuracy_score(test["label"], verdicts),
     }
     for name, value in expected.items():
@@ -62,7 +63,7 @@ def test_figures_are_those_of_the_test_images_at_the_threshold_of_validation(
     assert sum(document["confusion"].values()) == len(test)
     assert set(document["recall"]) == {"cycle_gan", "lama", "stylegan2"}
     assert set(document["specificity"]) == {"cycle_gan", "coco", "ffhq"}
-    for name in ("mcc", "ap", "auroc", "balanced_accuracy"):
+    for name in ("mcc", "ap", "auroc", "balanced_accuracy", "calibration_error", "brier_error"):
         value, low, high = (document["test"][name + end] for end in ("", "_low", "_high"))
         assert low < value < high
 
@@ -76,10 +77,12 @@ def test_a_second_run_writes_the_same_bytes(folder: Path) -> None:
     assert {Path(name).name for name in first} == {
         "evaluate.json",
         "overview.png",
-        "false_positives.png",
-        "false_negatives.png",
+        "slices.png",
         *(f"{table}.csv" for table in ("figures", "pr", "roc", "confusion", "reliability")),
-        *(f"{table}.csv" for table in ("scores", "methods", "errors")),
+        *(
+            f"{table}.csv"
+            for table in ("scores", "methods", "errors", "reliability_before", "slices")
+        ),
     }
     assert all(b"\r" not in data for name, data in first.items() if name.endswith(".csv"))
 
@@ -95,27 +98,9 @@ def test_pictures_hold_no_date_and_no_version(folder: Path) -> None:
 
 def test_a_detector_without_errors_is_drawn_too(folder: Path) -> None:
     predictions = make_predictions(images_per_method=40, seed=0)
-    predictions["score"] = predictions["label"] * 0.8 + 0.1
+    predictions["logit"] = predictions["label"] * 4.0 - 2
     write_table(predictions, folder / "data/predictions.csv", PREDICTIONS)
     evaluate.main(ARGUMENTS)
 
     assert json.loads((folder / "metrics/evaluate.json").read_text())["test"]["mcc"] == 1
-    assert len(pd.read_csv(folder / "plots/evaluate/errors.csv")) == 0
-    assert (folder / "plots/errors/false_positives.png").is_file()
-
-
-def test_an_image_that_the_splits_do_not_know_is_named(folder: Path) -> None:
-    splits = pd.read_csv(folder / "data/splits.csv", keep_default_na=False)
-    splits[splits["split"] == "val"].to_csv(folder / "data/splits.csv", index=False)
-
-    with pytest.raises(InputError, match="is in the predictions but not in the splits"):
-        evaluate.main(ARGUMENTS)
-    assert not outputs(folder)
-
-
-def test_missing_shards_leave_nothing_half_written(folder: Path) -> None:
-    shutil.rmtree(folder / "data/raw")
-
-    with pytest.raises((InputError, OSError), match=r"all-00000\.tar"):
-        evaluate.main(ARGUMENTS)
-    assert not outputs(folder)
+    assert len(read_table(folder / "plots/evaluate/errors.csv", ERRORS)) == 0

@@ -8,6 +8,7 @@ import pytest
 
 from src.command import InputError
 from src.schema import FAKE, FAMILIES, REAL
+from src.sources import artifact as artifact_source
 from src.sources.folder import build
 from src.sources.methods import METHODS, family_of, licence_of
 from tests.make_data import METHODS as MADE
@@ -19,18 +20,10 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_artifact_folder(tmp_path_factory.mktemp("data") / "artifact", 3, 16)
 
 
-def add_method(root: Path, method: str, rows: list[str]) -> Path:
-    """Write `<method>/metadata.csv` and a file for every path in it that stays inside."""
-    folder = root / method
-    folder.mkdir(parents=True)
-    header = "filename,image_path,target,category\n"
-    (folder / "metadata.csv").write_text(header + "".join(f"{row}\n" for row in rows))
-    for row in rows:
-        path = Path(row.split(",")[1])
-        if path.name and not path.is_absolute() and ".." not in path.parts:
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_bytes(f"{method}/{path}".encode())
-    return root
+def test_artifact_is_read_as_artifact(artifact: Path) -> None:
+    found, expected = build(str(artifact)), artifact_source.build(str(artifact))
+    pd.testing.assert_frame_equal(found.catalogue(), expected.catalogue())
+    assert found.provenance == expected.provenance
 
 
 def test_artifact_images_keep_method_label_family_and_category(artifact: Path) -> None:
@@ -47,26 +40,17 @@ def test_artifact_images_keep_method_label_family_and_category(artifact: Path) -
     assert list(first["family"]) == ["real", "diffusion", "real", "gan"]  # ffhq glide landscape ..
 
 
-def test_the_images_come_in_the_order_of_the_rows(artifact: Path) -> None:
-    source = build(str(artifact))
+@pytest.mark.parametrize("layout", ["artifact", "tree"])
+def test_the_images_come_in_the_order_of_the_rows(
+    artifact: Path, tmp_path: Path, layout: str
+) -> None:
+    root = artifact if layout == "artifact" else make_class_folder(tmp_path / "tree", 6, 16)
+    source = build(str(root))
     images = source.catalogue().sample(frac=1, random_state=1)
+    path = images["image_id"] if layout == "artifact" else images["path"]
     fetched = list(source.fetch(images))
     assert [image_id for image_id, _ in fetched] == list(images["image_id"])
-    assert all(data == (artifact / image_id).read_bytes() for image_id, data in fetched)
-
-
-def test_the_label_is_read_row_by_row_and_the_family_follows_it(tmp_path: Path) -> None:
-    add_method(tmp_path, "cycle_gan", ["a.jpg,x/a.jpg,0,horse", "a.jpg,y/a.jpg,4,zebra"])
-    images = build(str(tmp_path)).catalogue()
-    assert list(images["label"]) == [REAL, FAKE]
-    assert list(images["family"]) == ["real", "gan"]
-
-
-def test_columns_are_found_by_name_and_others_are_ignored(tmp_path: Path) -> None:
-    folder = tmp_path / "glide"
-    folder.mkdir()
-    (folder / "metadata.csv").write_text("target,extra,category,image_path\n6,1,,a.jpg\n")
-    assert build(str(tmp_path)).catalogue()["label"].tolist() == [FAKE]
+    assert [data for _, data in fetched] == [(root / name).read_bytes() for name in path]
 
 
 def test_the_origin_is_a_name_and_never_a_path(
@@ -79,65 +63,32 @@ def test_the_origin_is_a_name_and_never_a_path(
     assert build(".").provenance == provenance
 
 
-def test_a_row_that_is_repeated_counts_once(tmp_path: Path) -> None:
-    add_method(tmp_path, "glide", ["a.jpg,a.jpg,6,x", "a.jpg,a.jpg,6,x"])
-    assert len(build(str(tmp_path)).catalogue()) == 1
-
-
-def test_an_image_with_both_labels_is_refused(tmp_path: Path) -> None:
-    add_method(tmp_path, "glide", ["a.jpg,a.jpg,6,x", "a.jpg,a.jpg,0,x"])
-    with pytest.raises(InputError, match=r"'glide/a\.jpg' is listed twice, with different"):
-        build(str(tmp_path))
-
-
-@pytest.mark.parametrize("path", ["../b.jpg", "/etc/a.jpg", "a/../../b.jpg", "..", ""])
-def test_a_path_out_of_the_folder_is_refused(tmp_path: Path, path: str) -> None:
-    add_method(tmp_path, "glide", [f"b.jpg,{path},6,x"])
-    with pytest.raises(InputError, match=r"metadata\.csv: image_path .* is not a path below glide"):
-        build(str(tmp_path))
-
-
-@pytest.mark.parametrize("column", ["image_path", "target", "category"])
-def test_a_missing_column_is_named(artifact: Path, tmp_path: Path, column: str) -> None:
-    table = pd.read_csv(artifact / "glide" / "metadata.csv")
-    (tmp_path / "glide").mkdir()
-    table.drop(columns=column).to_csv(tmp_path / "glide" / "metadata.csv", index=False)
-    with pytest.raises(InputError, match=rf"glide.metadata\.csv: .*{column}"):
-        build(str(tmp_path))
-
-
-def test_a_target_that_is_no_number_is_refused(tmp_path: Path) -> None:
-    add_method(tmp_path, "glide", ["a.jpg,a.jpg,fake,x"])
-    with pytest.raises(InputError, match=r"glide.metadata\.csv: .*fake"):
-        build(str(tmp_path))
-
-
-def test_a_missing_image_is_named(tmp_path: Path) -> None:
-    add_method(tmp_path, "glide", ["a.jpg,a.jpg,6,x", "b.jpg,b.jpg,6,x"])
-    (tmp_path / "glide" / "b.jpg").unlink()
-    source = build(str(tmp_path))
-    missing = source.prepare(source.catalogue())
-    assert list(missing) == ["glide/b.jpg"]
-    assert "image_path is relative to the folder of metadata.csv" in missing["glide/b.jpg"]
-
-
-def test_the_plan_is_to_read_every_file_that_is_there(tmp_path: Path) -> None:
-    add_method(tmp_path, "glide", ["a.jpg,a.jpg,6,x", "b.jpg,bb.jpg,6,x"])
-    (tmp_path / "glide" / "bb.jpg").unlink()
-    source = build(str(tmp_path))
-    plan = source.plan(source.catalogue())
-    assert plan.bytes.tolist() == [len("glide/a.jpg"), 0]
-    assert (plan.transfer, plan.requests) == (len("glide/a.jpg"), 2)
+def test_a_file_that_went_is_reported(tmp_path: Path) -> None:
+    root = make_class_folder(tmp_path / "tree", 2, 16)
+    source = build(str(root))
+    images = source.catalogue()
+    (root / "fake/0001.jpg").unlink()
+    missing = source.prepare(images)
+    assert list(missing) == ["fake/fake/0001.jpg"]
+    assert "not below" in missing["fake/fake/0001.jpg"]
+    plan = source.plan(images)
+    assert plan.bytes.tolist()[-1] == 0
+    assert (plan.transfer, plan.requests) == (plan.bytes.sum(), 4)
     assert not plan.kept.any()
 
 
+@pytest.mark.parametrize("part", ["", "Fake"])
 def test_a_folder_without_metadata_is_pointed_out(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, part: str
 ) -> None:
-    add_method(tmp_path, "glide", ["a.jpg,a.jpg,6,x"])
+    folder = tmp_path / part / "glide"
+    folder.mkdir(parents=True)
+    (folder / "metadata.csv").write_text("target,extra,category,image_path\n6,1,,a.jpg\n")
+    (folder / "a.jpg").touch()
     (tmp_path / "notes").mkdir()
     with caplog.at_level(logging.WARNING):
-        build(str(tmp_path))
+        images = build(str(tmp_path)).catalogue()
+    assert list(images["image_id"]) == ["glide/a.jpg"]
     assert "without metadata.csv: notes" in caplog.text
 
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis.extra import numpy as arrays
 
 from src.judging import curves, metrics
+from src.judging import mcc as matthews
 from src.judging.curves import Curve, FloatArray, IntArray, Ranking
 
 # Real images at .1 .4 .4 .6, fakes at .35 .4 .7 .9: few enough to work every figure by hand.
@@ -55,7 +56,7 @@ def test_counts_of_the_worked_example() -> None:
     assert metrics.balanced_accuracy(counts) == 5 / 8
     assert metrics.precision(counts) == pytest.approx(2 / 3)
     assert metrics.f1(counts) == pytest.approx(4 / 7)
-    assert metrics.mcc(counts) == pytest.approx((2 * 3 - 1 * 2) / np.sqrt(3 * 5 * 4 * 4))
+    assert matthews.mcc(counts) == pytest.approx((2 * 3 - 1 * 2) / np.sqrt(3 * 5 * 4 * 4))
 
 
 def test_precision_falls_where_recall_is_bought() -> None:
@@ -72,7 +73,13 @@ def test_probability_errors_of_a_worked_example() -> None:
     # Two bins: the first holds scores .1 and .3 with half fakes, the second is exact.
     bins = metrics.score_bins(y_score, 2)
     assert bins.tolist() == [0, 0, 1]
-    assert metrics.calibration_error(residuals, bins, weights) == pytest.approx(0.6 / 3)
+    starts = metrics.bin_starts(bins)
+    assert starts.tolist() == [0, 2]
+    # On average .2 against 1/2, two images of three.
+    assert metrics.calibration_square(residuals, starts, weights) == pytest.approx(0.3**2 * 2 / 3)
+    # Images that a round did not draw count for nothing.
+    undrawn = metrics.calibration_square(residuals, starts, np.array([1.0, 0, 0]))
+    assert undrawn == pytest.approx(0.1**2)
 
 
 @settings(deadline=None)
@@ -98,7 +105,7 @@ def test_counts_agree_with_scikit_learn(
 
     options: dict[str, Any] = {"sample_weight": weights}
     mcc = sklearn.metrics.matthews_corrcoef(y_true, y_pred, **options)
-    assert metrics.mcc(counts) == pytest.approx(mcc, abs=1e-12)
+    assert matthews.mcc(counts) == pytest.approx(mcc, abs=1e-12)
     for ours, theirs in (
         (metrics.precision, sklearn.metrics.precision_score),
         (metrics.recall, sklearn.metrics.recall_score),
@@ -176,38 +183,6 @@ def test_the_order_of_the_rows_does_not_matter(
         np.testing.assert_array_equal(one, other)
 
 
-@settings(deadline=None)
-@given(predictions())
-def test_no_threshold_beats_the_chosen_one(
-    data: tuple[IntArray, FloatArray, FloatArray],
-) -> None:
-    y_true, y_score, _ = data
-    if len(set(y_score)) == 1:
-        return
-    chosen = metrics.best_threshold(curve_of(y_true, y_score))
-
-    def quality(threshold: float) -> float:
-        return float(sklearn.metrics.matthews_corrcoef(y_true, y_score >= threshold))
-
-    assert quality(chosen) == pytest.approx(max(quality(cut) for cut in sorted(set(y_score))[1:]))
-    assert chosen not in y_score
-
-
-def test_a_threshold_lies_in_the_middle_of_the_widest_gap() -> None:
-    assert metrics.best_threshold(curve_of([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])) == pytest.approx(
-        0.5
-    )
-    # Cutting off the first or the last image is equally good; the wider gap is below.
-    assert metrics.best_threshold(curve_of([0, 1, 0, 1], [0.1, 0.5, 0.6, 0.7])) == pytest.approx(
-        0.3
-    )
-
-
-def test_equal_scores_allow_no_threshold() -> None:
-    with pytest.raises(ValueError, match=r"every score is 0\.5: no threshold separates"):
-        metrics.best_threshold(curve_of([0, 1], [0.5, 0.5]))
-
-
 def test_figures_of_one_class_are_not_numbers() -> None:
     for labels in ([0, 0], [1, 1]):
         curve = curve_of(labels, [0.2, 0.6])
@@ -216,4 +191,4 @@ def test_figures_of_one_class_are_not_numbers() -> None:
         assert np.isnan(metrics.recall_at_fpr(curve, 0.01))
         counts = metrics.confusion(metrics.outcomes(np.array(labels), np.array([0, 1])))
         assert np.isnan(metrics.balanced_accuracy(counts))
-        assert metrics.mcc(counts) == 0
+        assert matthews.mcc(counts) == 0

@@ -1,11 +1,8 @@
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import vl_convert
 from ruamel.yaml import YAML
-from selenium import webdriver
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -21,12 +18,6 @@ CHARTS = [
     if isinstance(plot, dict)
     for name in plot
 ]
-# Whatever asks for another host fails; most switches stop calls of Chromium's own.
-CHROMIUM = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    "--host-resolver-rules=MAP * ~NOTFOUND",
-)
 TRAINING = """epoch,learning_rate,train_loss,val_loss,val_mcc,val_auroc
 1,0.001,0.7,0.7,{0},0.5
 2,0.001,0.5,0.6,{0},0.7
@@ -42,29 +33,16 @@ def plotted(tmp_path_factory: pytest.TempPathFactory) -> Project:
     for revision, strength in (("weak", 0.5), ("strong", 1.0)):
         write_evaluation_inputs(project.folder, make_predictions(30, 0, strength))
         assert project.repro("--single-item", "evaluate") == ["evaluate"]
-        sheet = project.read("plots/errors/false_positives.png")
-        (project.folder / "plots/training_batch.png").write_bytes(sheet)
+        picture = project.read("plots/evaluate/overview.png")
+        for name in ("errors/false_positives", "errors/false_negatives", "training_batch"):
+            path = project.folder / f"plots/{name}.png"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(picture)
         (project.folder / "plots/training.csv").write_text(TRAINING.format(strength / 2))
         project.commit(revision)
         project.run("git", "tag", revision)
     project.run("python", "-m", "tools.offline_plots")
     return project
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
-    """A browser without a network."""
-    programs = [Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")]
-    if not all(program.is_file() for program in programs):
-        pytest.skip("no Chromium here: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(programs[0])
-    for switch in (*CHROMIUM, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(switch)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(str(programs[1])))
-    yield driver
-    driver.quit()
 
 
 def marks(driver: WebDriver) -> list[int]:

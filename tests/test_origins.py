@@ -1,3 +1,4 @@
+import contextlib
 import io
 import random
 import stat
@@ -15,12 +16,12 @@ import numpy as np
 import obstore
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.command import InputError
 from src.sources.cache import Cache
-from src.sources.origins import Missing, Origin, kaggle, open_origin, places, whole, zips
+from src.sources.origins import Missing, Origin, kaggle, open_origin, places, tars, whole, zips
 from src.sources.origins.parallel import MAX_RUN, MAX_WASTE, in_order, runs
 from tests.make_artifact import image, make_artifact, tar_of, zip_of
 from tests.servers import Answer, Hub, Kaggle, Request, Server, part_of, serving
@@ -49,8 +50,14 @@ def read_all(origin: Origin, names: list[str] | None = None) -> dict[str, bytes 
     if names is None:
         names = [name for name in FILES if name in origin.names().to_pylist()]  # type: ignore[union-attr]
     rows = origin.find(pa.array(names, pa.string()))
-    found = {row: str(c) if isinstance(c, Missing) else c for row, c in origin.read(rows)}
+    together = [pair for pairs in origin.read(rows) for pair in pairs]
+    found = {row: str(c) if isinstance(c, Missing) else c for row, c in together}
     return {name: found[row] for name, row in zip(names, rows.tolist(), strict=True)}
+
+
+def content_of(origin: Origin, row: int = 0) -> bytes:
+    (content,) = origin.contents(np.array([row]))
+    return content
 
 
 def unpack(folder: Path, files: Mapping[str, bytes]) -> Path:
@@ -84,13 +91,25 @@ def test_a_folder_holds_what_its_archives_hold(
     assert origin.url == "data"
 
 
+def test_a_local_file_that_changed_is_not_taken_for_what_was_listed(
+    tmp_path: Path, cache: Cache
+) -> None:
+    origin = open_origin(str(unpack(tmp_path, {"a.jpg": b"1234", "b.jpg": b"1234"})), cache)
+    (tmp_path / "a.jpg").write_bytes(b"12345")
+    (tmp_path / "b.jpg").unlink()
+    with pytest.raises(InputError, match=r"a\.jpg: 5 bytes instead of the 4"):
+        content_of(origin, 0)
+    with pytest.raises(InputError, match=r"b\.jpg: not there any more"):
+        content_of(origin, 1)
+
+
 @pytest.mark.parametrize(("name", "content"), [("x.zip", ZIP), ("x.tar", TAR)])
 def test_a_local_archive(tmp_path: Path, cache: Cache, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     origin = open_origin(str(tmp_path / name), cache)
     assert read_all(origin) == FILES
     rows = origin.find(pa.array(["coco/part0/img000000.jpg", "coco/none.jpg"]))
-    assert origin.content(int(rows[0])) == FILES["coco/part0/img000000.jpg"]
+    assert content_of(origin, int(rows[0])) == FILES["coco/part0/img000000.jpg"]
     assert rows[1] == -1
 
 
@@ -192,7 +211,7 @@ def test_an_expired_link_of_the_hub_is_renewed(hub: tuple[Hub, Server], cache: C
     origin = open_origin("hf://datasets/owner/name@main/a/b.zip", cache)
     for name in FILES:
         row = int(origin.find(pa.array([name]))[0])
-        assert origin.content(row) == FILES[name]
+        assert content_of(origin, row) == FILES[name]
     assert hub[0].links > 5
 
 
@@ -353,6 +372,48 @@ def test_results_come_in_order_and_errors_come_out() -> None:
         list(in_order(lambda x: 1 / x, [2, 1, 0, 1], 2))
 
 
+# --- tar archives
+
+
+NAMES = st.text("abä /.", min_size=1, max_size=120).map(lambda name: name.strip("/. ") or "x")
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.dictionaries(NAMES, st.binary(max_size=1200), max_size=5),
+    st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
+    st.none() | st.tuples(st.integers(0, 4000), st.integers(1, 255)),
+)
+def test_any_tar_reads_as_the_standard_library_does(
+    tmp_path_factory: pytest.TempPathFactory,
+    files: dict[str, bytes],
+    form: int,
+    damage: tuple[int, int] | None,
+) -> None:
+    path = tmp_path_factory.mktemp("tar") / "x.tar"
+    with tarfile.open(path, "w", format=form) as archive:
+        for name, content in files.items():
+            header = tarfile.TarInfo(name)
+            header.size = len(content)
+            with contextlib.suppress(ValueError):  # too long for ustar
+                archive.addfile(header, io.BytesIO(content))
+    if damage and damage[0] < path.stat().st_size:
+        data = bytearray(path.read_bytes())
+        data[damage[0]] ^= damage[1]
+        path.write_bytes(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tars, "_read_plain", lambda _: None)
+        expected = listed(path)
+    assert listed(path) == expected
+
+
+def listed(path: Path) -> object:
+    try:
+        return tars.read_members(path, "x.tar", 1).to_pylist()
+    except (InputError, UnicodeError) as error:
+        return type(error)
+
+
 # --- zip archives
 
 
@@ -456,7 +517,7 @@ def deflated(content: bytes) -> bytes:
 def test_zip_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = deflated(bytes(50 * 2**20))
     with pytest.raises(InputError, match=r"refused, .* no image"):
-        opened(tmp_path, bomb).content(0)
+        content_of(opened(tmp_path, bomb))
     # Declares a megabyte, holds fifty: one byte too many is all that is unpacked.
     true, small = struct.pack("<I", 50 * 2**20), struct.pack("<I", 2**20)
     assert "wrong CRC-32 or size" in str(
@@ -464,7 +525,7 @@ def test_zip_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     )
     monkeypatch.setattr(zips, "MAX_CONTENT", 1000)
     with pytest.raises(InputError, match=r"refused, .* no image"):
-        opened(tmp_path, zip_of({"x.jpg": image("x", 2000)})).content(0)
+        content_of(opened(tmp_path, zip_of({"x.jpg": image("x", 2000)})))
 
 
 def test_members_that_overlap_are_refused(tmp_path: Path) -> None:
@@ -540,7 +601,7 @@ def test_odd_packing_methods_are_named(tmp_path: Path) -> None:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_BZIP2) as archive:
         archive.writestr("x.jpg", bytes(100))
     with pytest.raises(InputError, match="packed by method 12"):
-        opened(tmp_path, buffer.getvalue()).content(0)
+        content_of(opened(tmp_path, buffer.getvalue()))
 
 
 # --- servers that fail

@@ -14,7 +14,17 @@ from tests.conftest import TINY, Project, make_project
 
 pytestmark = pytest.mark.slow
 
-STAGES = ["download", "metadata", "split", "shortcuts", "train", "predict", "evaluate"]
+STAGES = [
+    "download",
+    "metadata",
+    "split",
+    "shortcuts",
+    "train",
+    "predict",
+    "calibrate",
+    "evaluate",
+    "gallery",
+]
 
 
 def test_a_second_repro_runs_nothing(project: Project) -> None:
@@ -42,7 +52,7 @@ def test_two_rebuilds_from_nothing_are_equal_to_the_byte(
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"train.seed": 1}, ["train", "predict", "evaluate"]),
+        ({"train.seed": 1}, ["train", "predict", "calibrate", "evaluate", "gallery"]),
         ({"evaluate.seed": 1}, ["evaluate"]),
         ({"shortcuts.seed": 1}, ["shortcuts"]),
     ],
@@ -57,7 +67,7 @@ def test_a_parameter_reruns_what_it_can_change(
 def test_a_changed_metric_reruns_evaluate_only(project: Project) -> None:
     path = project.folder / "src/judging/metrics.py"
     path.write_text(path.read_text(encoding="utf-8") + "\n# another metric\n", encoding="utf-8")
-    assert project.repro() == ["evaluate"]
+    assert project.repro() == ["evaluate"]  # nor the gallery: the errors are the same
 
 
 def test_a_failing_gate_stops_training(project: Project) -> None:
@@ -107,8 +117,8 @@ def test_a_run_killed_in_training_ends_with_the_same_weights(project: Project) -
         process.wait()
     assert not (project.folder / "models/detector.safetensors").exists()
 
-    assert project.repro() == ["train", "predict", "evaluate"]
-    assert twin.repro() == ["train", "predict", "evaluate"]
+    assert project.repro() == ["train", "predict", "calibrate", "evaluate", "gallery"]
+    assert twin.repro() == ["train", "predict", "calibrate", "evaluate", "gallery"]
     assert project.read("dvc.lock") == twin.read("dvc.lock")
     assert not list((project.folder / ".scratch").rglob("*.pt"))
 

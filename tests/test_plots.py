@@ -5,14 +5,14 @@ import sklearn.metrics
 
 from src.judging import plots
 from src.judging.judgement import CURVE_POINTS, judge
-from src.judging.metrics import Confusion
-from tests.make_predictions import make_predictions
+from src.judging.mcc import Confusion
+from tests.make_predictions import make_predictions, scored
 from tests.test_judgement import PARAMS
 
 
 @pytest.fixture(scope="module")
 def test_part() -> pd.DataFrame:
-    predictions = make_predictions(images_per_method=60, seed=0)
+    predictions = scored(make_predictions(images_per_method=60, seed=0))
     return predictions[predictions["split"] == "test"]
 
 

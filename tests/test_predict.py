@@ -1,34 +1,34 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from accelerate import Accelerator
-from safetensors.torch import save_file
-from scipy.special import expit
 
 from src import predict as stage
-from src.models import build_detector, save_identity
-from src.predict import PredictParams, predict
-from src.schema import PREDICTIONS, SPLIT_TABLE, read_table, write_table
-from tests.make_training import MODEL, make_split
+from src.command import InputError
+from src.models import build_detector
+from src.predict import PredictParams, draw_reference, predict
+from src.reference import load_reference
+from src.schema import NEIGHBOURS, PREDICTIONS, SPLIT_TABLE, read_table
+from tests.make_training import MODEL, write_detector_inputs
 
-PARAMS = PredictParams(crops_per_side=2, batch_size=4, threads=1)
+PARAMS = PredictParams(
+    crops_per_side=2, batch_size=4, threads=1, reference_images=5, neighbours=2, seed=0
+)
+OUTPUTS = ("predictions.csv", "neighbours.csv", "reference.safetensors")
+ARGUMENTS = [
+    *("--splits", "splits.csv", "--raw", "raw"),
+    *("--weights", "detector.safetensors", "--identity", "detector.json"),
+    *("--predictions", OUTPUTS[0], "--neighbours", OUTPUTS[1], "--reference", OUTPUTS[2]),
+]
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    table = make_split(tmp_path / "raw", [("train", 2), ("val", 1), ("test", 2)])
-    write_table(table, tmp_path / "splits.csv", SPLIT_TABLE)
-    detector = build_detector(MODEL, ("real", "glide", "stylegan2"), 0)
-    torch.nn.init.normal_(detector.network.get_parameter("head.weight"))
-    save_file(detector.network.state_dict(), tmp_path / "detector.safetensors")
-    save_identity(detector.identity, tmp_path / "detector.json")
-    (tmp_path / "params.yaml").write_text(
-        "predict: {crops_per_side: 2, batch_size: 4, threads: 1}\n"
-    )
+    write_detector_inputs(tmp_path, vars(PARAMS))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     monkeypatch.setenv("REAL_OR_GENERATED_WORKERS", "0")
@@ -36,23 +36,68 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_val_and_test_are_scored_twice_the_same(folder: Path) -> None:
-    paths = ["splits.csv", "raw", "detector.safetensors", "detector.json", "predictions.csv"]
-    stage.main(paths)
-    first = (folder / "predictions.csv").read_bytes()
-    stage.main(paths)
-    assert (folder / "predictions.csv").read_bytes() == first
+    stage.main(ARGUMENTS)
+    first = [(folder / name).read_bytes() for name in OUTPUTS]
+    stage.main(ARGUMENTS)
+    assert [(folder / name).read_bytes() for name in OUTPUTS] == first
     predictions = read_table(folder / "predictions.csv", PREDICTIONS)
     splits = read_table(folder / "splits.csv", SPLIT_TABLE)
     assert list(predictions["image_id"]) == list(splits.loc[splits["split"] != "train", "image_id"])
     assert predictions["logit"].nunique() == len(predictions)
-    np.testing.assert_allclose(predictions["score"], expit(predictions["logit"]))
+
+
+def test_neighbours_are_training_images_and_the_last_gives_the_distance(folder: Path) -> None:
+    stage.main(ARGUMENTS)
+    predictions = read_table(folder / "predictions.csv", PREDICTIONS).set_index("image_id")
+    neighbours = read_table(folder / "neighbours.csv", NEIGHBOURS)
+    splits = read_table(folder / "splits.csv", SPLIT_TABLE).set_index("image_id")
+    assert (splits.loc[neighbours["neighbour"], "split"] == "train").all()
+    assert neighbours["place"].tolist() == [1, 2] * len(predictions)
+    last = neighbours[neighbours["place"] == 2].set_index("image")["distance"]
+    pd.testing.assert_series_equal(predictions["distance"], last, check_names=False)
+    reference = load_reference(folder / "reference.safetensors")
+    assert (len(reference.features), reference.crops_per_side, reference.neighbours) == (5, 2, 2)
 
 
 def test_scores_do_not_depend_on_the_other_images(folder: Path) -> None:
     splits = pd.read_csv(folder / "splits.csv")
     accelerator = Accelerator(cpu=True)
     detector = build_detector(MODEL, ("real", "fake"), 0)
-    together = predict(splits, folder / "raw", detector, PARAMS, accelerator)
-    few = splits.iloc[[7, 3]].reset_index(drop=True)
-    alone = predict(few, folder / "raw", detector, replace(PARAMS, batch_size=1), accelerator)
-    np.testing.assert_allclose(alone["logit"], together["logit"].iloc[[7, 3]], atol=1e-5)
+    together = predict(splits, folder / "raw", detector, PARAMS, accelerator).table
+    train = splits[splits["split"] == "train"]
+    few = pd.concat([train, splits[splits["image_id"].isin(together["image_id"].iloc[[7, 3]])]])
+    params = replace(PARAMS, batch_size=1)
+    alone = predict(few, folder / "raw", detector, params, accelerator).table
+    expected = together.set_index("image_id").loc[alone["image_id"]]
+    for column in ("logit", "distance"):
+        np.testing.assert_allclose(alone[column], expected[column], atol=1e-5)
+
+
+def test_a_larger_reference_holds_the_smaller_one(folder: Path) -> None:
+    splits = pd.read_csv(folder / "splits.csv")
+    small = draw_reference(splits, PARAMS)
+    large = draw_reference(splits.iloc[::-1], replace(PARAMS, reference_images=7))
+    assert list(large["image_id"][:5]) == list(small["image_id"])
+    assert list(draw_reference(splits, replace(PARAMS, seed=1))["image_id"]) != list(
+        small["image_id"]
+    )
+
+
+def test_too_few_training_images_are_named(folder: Path) -> None:
+    splits = pd.read_csv(folder / "splits.csv")
+    with pytest.raises(InputError, match=r"neighbours = 9: there are only 8 images .* 'train'"):
+        draw_reference(splits, replace(PARAMS, reference_images=90, neighbours=9))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["image.jpg", *ARGUMENTS], ARGUMENTS[2:], ["--raw", "raw", "image.jpg"]],
+)
+def test_it_is_either_the_stage_or_own_images(
+    arguments: Sequence[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        stage.main(arguments)
+    assert "give images, a folder or -; or, for the stage, all of its files" in (
+        capsys.readouterr().err
+    )

@@ -15,7 +15,7 @@ from src.schema import FAKE, REAL
 from src.sources import artifact, cache
 from src.sources.from_origin import OriginSource
 from src.sources.methods import METHODS
-from tests.make_artifact import TARGETS, expected_labels, make_artifact, zip_of
+from tests.make_artifact import TARGETS, expected_labels, in_mirror, make_artifact, zip_of
 from tests.servers import Kaggle, Server, serving
 from tests.test_origins import unpack
 
@@ -60,7 +60,7 @@ def test_every_image_has_its_own_label_and_its_own_bytes(
     assert source.provenance.origin == url
 
 
-@pytest.mark.parametrize("layout", ["loose", "zip", "kaggle by ranges", "kaggle by name"])
+@pytest.mark.parametrize("layout", ["loose", "zip", "mirror", "kaggle by ranges", "kaggle by name"])
 def test_the_catalogue_is_the_same_wherever_it_is(
     layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,8 +68,8 @@ def test_the_catalogue_is_the_same_wherever_it_is(
     expected = artifact.build(str(unpack(tmp_path / "expected", files))).catalogue()
     if layout == "loose":
         images = artifact.build(str(unpack(tmp_path / "x", make_artifact("a/b/")))).catalogue()
-    elif layout == "zip":
-        (tmp_path / "x.zip").write_bytes(zip_of(files))
+    elif layout in ("zip", "mirror"):
+        (tmp_path / "x.zip").write_bytes(zip_of(in_mirror(files) if layout == "mirror" else files))
         images = artifact.build(str(tmp_path / "x.zip")).catalogue()
     else:
         with Server(Kaggle(zip_of(files), files, ranges="ranges" in layout)) as server:
@@ -107,16 +107,18 @@ def test_nothing_is_fetched_twice(served: tuple[dict[str, bytes], Server, str]) 
 
 KILLED = """
 import os, signal, sys
-from src.sources import artifact, cache
-put, count = cache.Cache.put, iter(range(1000))
+from src.sources import artifact, from_origin, packs
+from src.sources.origins import parallel
+put, count = packs.Packs.put, iter(range(1000))
 
-def put_and_die(self, key, data):
-    put(self, key, data)
+def put_and_die(self, entries):
+    put(self, entries)
     if next(count) == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
 
 source = artifact.build(sys.argv[1])
-cache.Cache.put = put_and_die
+packs.Packs.put = put_and_die
+parallel.MAX_RUN = from_origin._TOGETHER = 1
 source.prepare(source.catalogue())
 """
 
@@ -128,8 +130,7 @@ def test_a_killed_fetch_goes_on(served: tuple[dict[str, bytes], Server, str], af
     assert done.returncode == -signal.SIGKILL
     source = artifact.build(url)
     images = source.catalogue()
-    # Threads that were putting at that moment may have finished theirs too.
-    assert after + 1 <= source.plan(images).kept.sum() < len(images)
+    assert source.plan(images).kept.sum() == after + 1
     assert source.prepare(images) == {}
     assert contents(source, images) == {i: files[f"ArtiFact/{i}"] for i in images["image_id"]}
 
@@ -191,9 +192,11 @@ def test_contradictions_are_named(
         artifact.build(str(unpack(tmp_path, files | listing)))
 
 
-def test_a_missing_column_is_named(tmp_path: Path) -> None:
-    files = {"coco/a.jpg": b"1", "coco/metadata.csv": b"filename,image_path,category\na,a.jpg,x\n"}
-    with pytest.raises(InputError, match=r"coco/metadata\.csv: column missing: .*target"):
+@pytest.mark.parametrize("column", ["image_path", "target", "category"])
+def test_a_missing_column_is_named(tmp_path: Path, column: str) -> None:
+    listing = table("a,a.jpg,0,x").replace(column.encode(), b"other")
+    files = {"coco/a.jpg": b"1", "coco/metadata.csv": listing}
+    with pytest.raises(InputError, match=rf"coco/metadata\.csv: column missing: .*{column}"):
         artifact.build(str(unpack(tmp_path, files)))
 
 
@@ -203,6 +206,18 @@ def test_repeated_rows_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFix
         source = artifact.build(str(unpack(tmp_path, {"coco/a.jpg": b"1"} | listing)))
     assert len(source.catalogue()) == 1
     assert "1 rows repeat others" in caplog.text
+
+
+def test_the_whole_of_it_is_compared_with_what_was_published(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifact, "METHODS", {name: METHODS[name] for name in TARGETS})
+    for counts in ({REAL: 11, FAKE: 22}, {REAL: 9, FAKE: 22}):
+        monkeypatch.setattr(artifact, "IMAGES", counts)
+        with caplog.at_level(logging.WARNING):
+            artifact.build(str(unpack(tmp_path / "x", make_artifact())))
+        said = "x: lists 11 real images, ArtiFact has 9" in caplog.text
+        assert said == (counts[REAL] == 9)
 
 
 def test_metadata_in_two_places_is_refused(tmp_path: Path) -> None:

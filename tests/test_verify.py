@@ -57,6 +57,18 @@ def test_a_flipped_byte_in_a_read_only_cache_file_is_found_though_dvc_does_not(
     assert (DAMAGED, CACHE, "data/raw/fox.tar") in found(tiny)
 
 
+def test_what_nothing_keeps_is_not_missed(tiny: Project) -> None:
+    with (tiny.folder / "dvc.yaml").open("a") as file:
+        file.write("  run:\n    cmd: mkdir -p runs && cp make.py runs/copy\n    deps: [make.py]\n")
+        file.write("    outs: [{runs/copy: {cache: false}}]\n")
+    tiny.repro()
+    shutil.rmtree(tiny.folder / "runs")
+    assert found(tiny) == {(MISSING, WORKSPACE, "runs/copy")}  # Git could hold it
+    with (tiny.folder / ".gitignore").open("a") as file:
+        file.write("/runs/\n")
+    assert found(tiny) == set()
+
+
 @settings(
     max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

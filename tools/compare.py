@@ -1,94 +1,249 @@
-"""Two versions of the project -> a Markdown page and pictures of what changed between them."""
+"""Two revisions -> whether their detectors differ on the same test images, by more than chance.
+
+A revision is what Git or DVC has a name for (a branch, a tag, a commit, an experiment), or
+`workspace`: the files as they lie here. Its predictions come from the cache or from the remote.
+
+Exit codes: 0 compared, whatever came out; 1 could not be compared (an unknown revision, no
+predictions in it, test sets that differ); 2 wrong command line.
+"""
 
 import argparse
-import json
+import io
 import logging
-import re
-import subprocess
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import vl_convert
+import dvc.api
+import numpy as np
+import pandas as pd
+from dvc.exceptions import DvcException
+from dvc.scm import SCMError
 
+from src.calibration import parse_calibration
 from src.command import InputError, run
-from src.files import replacing
+from src.files import write_json
+from src.judging.judgement import EvaluateParams
+from src.judging.paired import Difference, McNemar, Scored, differences, mcnemar
+from src.params import load_params
+from src.schema import PREDICTIONS, parse_table
 
 logger = logging.getLogger("compare")
 
-PIXELS_PER_POINT = 1.5
+WORKSPACE = "workspace"
+PREDICTIONS_CSV = "data/predictions.csv"
+CALIBRATION_JSON = "models/calibration.json"
+_COLUMNS = ("image_id", "split", "label", "group", "logit")
+TITLES = {
+    "mcc": "MCC",
+    "ap": "average precision",
+    "auroc": "AUROC",
+    "recall": "recall",
+    "specificity": "specificity",
+}
+_EXAMPLES = 3  # images named where test sets differ
 
 
-def compare(base: str, folder: Path) -> None:
-    """Write what changed since the Git revision `base` into `folder`, which is replaced.
+class Version(NamedTuple):
+    """The detector of a revision, as far as its test images tell."""
 
-    `report.md` holds the metrics and parameters that differ and names a PNG for each plot that
-    does; `plots/index.html` has all plots, drawn over each other.
+    name: str
+    test: pd.DataFrame  # image_id, label, group and score, sorted by image_id
+    threshold: float  # frozen on its own validation images
+
+
+class Comparison(NamedTuple):
+    """What the test images say of two detectors."""
+
+    first: str
+    second: str
+    images: int
+    groups: int
+    differences: dict[str, Difference]
+    verdicts: McNemar
+
+
+def read_version(rev: str) -> Version:
+    """Return what revision `rev` of the project in this directory predicts.
 
     Raises:
-        InputError: DVC refuses, such as for an unknown revision.
+        InputError: it is unknown, or holds no predictions that can be had.
     """
-    plots = json.loads(_dvc("plots", "diff", base, "--json"))["data"]
-    changed = {name: spec for name, spec in _specs(plots) if _differs(spec["data"]["values"])}
-    with replacing(folder) as temporary:
-        temporary.mkdir()
-        pictures = {name: f"{_file_name(name)}.png" for name in changed}
-        for name, spec in changed.items():
-            png = vl_convert.vegalite_to_png(spec, scale=PIXELS_PER_POINT)
-            (temporary / pictures[name]).write_bytes(png)
-        _dvc("plots", "diff", base, "--out", str(temporary / "plots"))
-        (temporary / "report.md").write_text(_report(base, pictures), encoding="utf-8")
+    content = read_file(PREDICTIONS_CSV, rev)
+    name = f"{PREDICTIONS_CSV} of {rev}"
+    table = parse_table(io.BytesIO(content), name, PREDICTIONS, _COLUMNS)
+    test = table[table["split"] == "test"].sort_values("image_id", ignore_index=True)
+    name = f"{CALIBRATION_JSON} of {rev}"
+    calibration = parse_calibration(read_file(CALIBRATION_JSON, rev), name)
+    scores = calibration.probability(test["logit"].to_numpy())
+    return Version(rev, test.assign(score=scores), calibration.threshold)
 
 
-def _report(base: str, pictures: Mapping[str, str]) -> str:
-    sections = [f"# Against `{base}`"]
-    for what in ("metrics", "params"):
-        table = _dvc(what, "diff", base, "--md").strip()
-        # Without a difference DVC prints a head alone.
-        body = table if table.count("\n") > 1 else "No difference."
-        sections.append(f"## {what.capitalize()}\n\n{body}")
-    images = [f"### {name}\n\n![{name}]({file})" for name, file in pictures.items()]
-    sections.append("\n\n".join(["## Plots", *(images or ["No difference."])]))
-    return "\n\n".join(sections) + "\n"
+def read_file(path: str, rev: str) -> bytes:
+    """Return the bytes of `path` in revision `rev`.
+
+    Raises:
+        InputError: there is no such revision, or it has no such file here or on the remote.
+    """
+    if rev == WORKSPACE:
+        if not Path(path).is_file():
+            raise InputError(f"{path} is not here; run dvc repro or dvc pull")
+        return Path(path).read_bytes()
+    try:
+        content: bytes = dvc.api.read(path, rev=rev, mode="rb")
+    except SCMError as error:
+        raise InputError(f"{rev!r} is no branch, tag, commit or experiment: {error}") from error
+    except (DvcException, OSError) as error:
+        raise InputError(
+            f"{path} of {rev} is neither in the cache nor on the remote ({error}): run dvc fetch "
+            f"--all-commits, or check {rev} out and run dvc repro"
+        ) from error
+    return content
 
 
-def _specs(plots: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterable[tuple[str, Any]]:
-    """Yield name and Vega-Lite specification of each plot that is not a ready-made picture."""
-    for name, drawings in plots.items():
-        for drawing in drawings:
-            if drawing["type"] == "vega":
-                yield name, drawing["content"]
+def check_same_test(first: Version, second: Version) -> None:
+    """Check that both were judged on the same images.
+
+    Raises:
+        InputError: they were not; the message says how many and which differ.
+    """
+    one, other = (set(version.test["image_id"]) for version in (first, second))
+    faults = [
+        f"{len(alone)} only in {version.name} ({_examples(alone)})"
+        for version, alone in ((first, one - other), (second, other - one))
+        if alone
+    ]
+    if not faults:
+        changed = first.test["label"].to_numpy() != second.test["label"].to_numpy()
+        if changed.any():
+            named = set(first.test.loc[changed, "image_id"])
+            faults = [f"{len(named)} have another label ({_examples(named)})"]
+    if faults:
+        raise InputError(
+            f"the test sets differ: {first.name} has {len(one)} images, {second.name} "
+            f"{len(other)}, {len(one & other)} of them in both; {'; '.join(faults)}. Figures on "
+            "different images say nothing about two detectors: run both with the same download, "
+            "metadata and split"
+        )
+    if not one:
+        raise InputError(f"{first.name} and {second.name} have no test image")
 
 
-def _differs(values: Sequence[Mapping[str, Any]]) -> bool:
-    rows = defaultdict(list)
-    for value in values:
-        rest = sorted((key, item) for key, item in value.items() if key != "rev")
-        rows[value["rev"]].append(rest)
-    versions = list(rows.values())
-    return len(versions) < 2 or any(version != versions[0] for version in versions[1:])
+def _examples(image_ids: set[str]) -> str:
+    named = sorted(image_ids)[:_EXAMPLES]
+    return ", ".join(named) + (", ..." if len(image_ids) > _EXAMPLES else "")
 
 
-def _file_name(title: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+def compare(first: Version, second: Version, params: EvaluateParams) -> Comparison:
+    """Return how the detector of `second` differs from that of `first`.
+
+    Raises:
+        InputError: the test sets differ.
+    """
+    check_same_test(first, second)
+    groups = common_groups(first.test["group"], second.test["group"])
+    scored = [
+        Scored(
+            version.test["label"].to_numpy(), version.test["score"].to_numpy(), version.threshold
+        )
+        for version in (first, second)
+    ]
+    found = differences(
+        scored[0], scored[1], groups, params.bootstrap_rounds, params.confidence, params.seed
+    )
+    verdicts = mcnemar(scored[0].correct, scored[1].correct)
+    return Comparison(first.name, second.name, len(groups), len(np.unique(groups)), found, verdicts)
 
 
-def _dvc(*arguments: str) -> str:
-    done = subprocess.run(["dvc", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise InputError(f"dvc {' '.join(arguments)}: {done.stderr.strip()}")
-    return done.stdout
+def common_groups(first: pd.Series, second: pd.Series) -> np.ndarray[tuple[int], np.dtype[np.str_]]:
+    """Return the group of each image: those of `first`, if both revisions agree on them.
+
+    Where near-duplicates were searched for otherwise, the larger groups are the careful choice.
+    """
+    if (first.to_numpy() == second.to_numpy()).all():
+        return np.asarray(first, dtype=str)
+    logger.warning("the revisions group the images otherwise; the one with fewer groups counts")
+    return np.asarray(first if first.nunique() <= second.nunique() else second, dtype=str)
+
+
+def page(comparison: Comparison, confidence: float) -> str:
+    """Return the comparison as Markdown: a table, and what it means in plain words."""
+    first, second = comparison.first, comparison.second
+    lines = [
+        f"{second} against {first}, on the same {comparison.images} test images "
+        f"({comparison.groups} groups):",
+        "",
+        f"| | {first} | {second} | change | {confidence:.0%} interval | p |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, title in TITLES.items():
+        change = comparison.differences[name]
+        lines.append(
+            f"| {title} | {change.first:.3f} | {change.second:.3f} | {change.change:+.3f} | "
+            f"{change.low:+.3f} to {change.high:+.3f} | {_p(change.p_value)} |"
+        )
+    verdicts = comparison.verdicts
+    lines += [
+        "",
+        f"Verdicts: {verdicts.only_first} images are right in {first} alone, "
+        f"{verdicts.only_second} in {second} alone; McNemar's exact test, which takes images for "
+        f"independent: p {_p(verdicts.p_value, '= ')}.",
+        "",
+        conclusion(comparison, confidence),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def conclusion(comparison: Comparison, confidence: float) -> str:
+    """Return what the MCC, the figure that decides, says of the two."""
+    first, second = comparison.first, comparison.second
+    change = comparison.differences["mcc"]
+    if comparison.verdicts[:2] == (0, 0):
+        return "Both give every test image the same verdict."
+    if change.low > 0 or change.high < 0:
+        better = second if change.change > 0 else first
+        return (
+            f"The difference is real: {better} has the higher MCC, and a gap like this would come "
+            f"about by chance with p {_p(change.p_value, '= ')}."
+        )
+    most = max(abs(change.low), abs(change.high))
+    return (
+        f"No difference is shown: these images fit an MCC of {second} that is anything from "
+        f"{-change.low:.3f} lower to {change.high:.3f} higher. That is not to say that the two are "
+        f"equal: to tell gaps smaller than {most:.3f} takes more images, of more groups "
+        f"(at {confidence:.0%} confidence)."
+    )
+
+
+def _p(value: float, equals: str = "") -> str:
+    return "< 0.001" if value < 0.001 else f"{equals}{value:.3f}"
+
+
+def document(comparison: Comparison) -> dict[str, object]:
+    """Return the comparison as a JSON object."""
+    found = {name: change._asdict() for name, change in comparison.differences.items()}
+    return comparison._asdict() | {
+        "differences": found,
+        "verdicts": comparison.verdicts._asdict(),
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Compare, and say where the page is."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("base", help="a branch, tag or commit")
-    parser.add_argument("folder", type=Path)
+    """Compare, and say what came out."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("first", help="a branch, tag, commit, experiment, or 'workspace'")
+    parser.add_argument("second", nargs="?", default=WORKSPACE, help="likewise")
+    parser.add_argument("--json", type=Path, help="write the figures there as well")
     args = parser.parse_args(argv)
-    compare(args.base, args.folder)
-    logger.info("%s and %s", args.folder / "report.md", args.folder / "plots" / "index.html")
+    params = load_params(EvaluateParams, "evaluate")
+    comparison = compare(read_version(args.first), read_version(args.second), params)
+    sys.stdout.write(page(comparison, params.confidence))
+    if args.json:
+        write_json(document(comparison), args.json)
 
 
 if __name__ == "__main__":

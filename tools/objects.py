@@ -42,14 +42,20 @@ class Copy:
 def outputs(repo: Repo) -> list[Output]:
     """Return the outputs that dvc.lock (or a .dvc file) has a hash for, in order of their path.
 
+    What neither Git nor the cache keeps (the runs of a study) is left out where it is not there.
+
     Raises:
         InputError: an output's hash is not an md5.
     """
-    found = sorted((out for out in repo.index.outs if out.hash_info), key=str)
+    found = sorted((out for out in repo.index.outs if out.hash_info and _is_kept(out)), key=str)
     for out in found:
         if out.hash_name != "md5":
             raise InputError(f"{out}: its hash is {out.hash_name}, not md5; rebuild it with DVC 3")
     return found
+
+
+def _is_kept(out: Output) -> bool:
+    return bool(out.use_cache or out.exists or not out.repo.scm.is_ignored(out.fs_path))
 
 
 class Stores:

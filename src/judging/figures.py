@@ -8,8 +8,42 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+FOREST_ROWS = 40
+LEVEL = 0.05
 BLUE, GREY = "#2b6cb0", "#a0aec0"
 COLOURS = {"real": "#319795", "fake": "#dd6b20"}  # told apart by colour-blind readers too
+
+
+def forest(slices: pd.DataFrame) -> Figure:
+    """Return the share called right in each slice, the worst first: at most FOREST_ROWS of them."""
+    shown = slices.head(FOREST_ROWS)
+    with mpl.rc_context({**mpl.rcParamsDefault, "font.size": 9, "axes.titlesize": 10}):
+        figure = Figure(figsize=(9, 1.5 + 0.22 * len(shown)), layout="constrained")
+        _slices(figure.add_subplot(), shown, len(slices))
+        figure.draw_without_rendering()
+    return figure
+
+
+def _slices(axes: Axes, slices: pd.DataFrame, total: int) -> None:
+    rows = np.arange(len(slices))
+    share, colours = slices["correct"], slices["label"].map(COLOURS)
+    alphas = slices["few"].map({True: 0.3, False: 1.0})
+    ends = zip(slices["correct_low"], slices["correct_high"], colours, alphas, strict=True)
+    for row, (low, high, colour, alpha) in enumerate(ends):
+        axes.plot([low, high], [row, row], color=colour, alpha=alpha, linewidth=2)
+    axes.scatter(share, rows, c=colours, zorder=2, s=18)
+    axes.scatter(share - slices["difference"], rows, marker="|", c="black", zorder=3, s=60)
+    stars = slices["p_adjusted"].lt(LEVEL).map({True: " *", False: ""})
+    counts = slices.apply(lambda row: f" ({row['groups']} groups)", axis=1)
+    axes.set_yticks(rows, slices["name"] + counts + stars, fontsize=8)
+    axes.margins(y=0.02)
+    axes.invert_yaxis()
+    axes.set(
+        title=f"Called right, by slice: the {len(slices)} worst of {total}",
+        xlabel="share; black: the rest of the class; pale: few groups; * worse than the rest, "
+        f"Holm's p < {LEVEL}",
+        xlim=(-0.02, 1.02),
+    )
 
 
 def overview(tables: Mapping[str, pd.DataFrame]) -> Figure:
@@ -20,7 +54,9 @@ def overview(tables: Mapping[str, pd.DataFrame]) -> Figure:
         grid = figure.add_gridspec(2, 3)
         _pr(figure.add_subplot(grid[0, 0]), tables["pr"], tables["figures"])
         _confusion(figure.add_subplot(grid[0, 1]), tables["confusion"])
-        _reliability(figure.add_subplot(grid[1, 0]), tables["reliability"])
+        _reliability(
+            figure.add_subplot(grid[1, 0]), tables["reliability"], tables["reliability_before"]
+        )
         _scores(figure.add_subplot(grid[1, 1]), tables["scores"])
         _methods(figure.add_subplot(grid[:, 2]), tables["methods"])
         figure.draw_without_rendering()  # text takes its font when it is drawn
@@ -59,14 +95,27 @@ def _confusion(axes: Axes, confusion: pd.DataFrame) -> None:
     axes.set_yticks([0, 1], list(share.index))
 
 
-def _reliability(axes: Axes, reliability: pd.DataFrame) -> None:
+def _reliability(axes: Axes, reliability: pd.DataFrame, before: pd.DataFrame) -> None:
     share = reliability["fake_share"]
     errors = [share - reliability["fake_share_low"], reliability["fake_share_high"] - share]
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
-    axes.errorbar(reliability["score"], share, errors, color=BLUE, marker="o", capsize=2, ms=4)
+    axes.plot(
+        before["score"], before["fake_share"], color=GREY, marker="x", ms=4, label="as trained"
+    )
+    axes.errorbar(
+        reliability["score"],
+        share,
+        errors,
+        color=BLUE,
+        marker="o",
+        capsize=2,
+        ms=4,
+        label="calibrated",
+    )
     axes.set(
         title="Reliability", xlabel="mean score", ylabel="share of fakes", xlim=(0, 1), ylim=(0, 1)
     )
+    axes.legend(frameon=False, loc="upper left")
 
 
 def _scores(axes: Axes, scores: pd.DataFrame) -> None:

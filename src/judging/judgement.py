@@ -1,24 +1,30 @@
 """Predictions -> threshold, figures with intervals, slices: what a study says of a detector."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
+from scipy.special import expit
 
 from src.command import InputError
 from src.judging import metrics
 from src.judging.curves import FloatArray, IntArray, Ranking, auroc
-from src.judging.intervals import Interval, Statistic, bootstrap_intervals, rate_intervals
-from src.judging.metrics import Confusion
+from src.judging.debiased import debiased_root
+from src.judging.intervals import Interval, Statistic, bootstrap, interval, rate_intervals
+from src.judging.mcc import Confusion, mcc
 from src.params import STRICT
 from src.schema import FAKE, LABELS, REAL
 
 CURVE_POINTS = 1000  # more make a plot slow and its file large, and the eye sees no difference
 # The figures that stand for a detector.
 HEADLINES = ("mcc", "ap", "auroc", "balanced_accuracy")
+# Figures whose statistic is a mean square with a bias: see `debiased_root`.
+SQUARES = ("calibration_error", "calibration_error_before")
+PROBABILITIES = ("calibration_error", "brier_error")  # each also with `_before` calibration
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -46,63 +52,63 @@ def check_predictions(predictions: pd.DataFrame) -> None:
     """Check that there is something to judge.
 
     Raises:
-        InputError: validation or test lacks a class, or a score is not a probability.
+        InputError: test lacks a class, or a logit is no number.
     """
-    wrong = ~predictions["score"].between(0, 1)
-    if wrong.any():
-        row = predictions[wrong].iloc[0]
-        raise InputError(f"score {row['score']} of {row['image_id']} is not in [0, 1]")
-    for split in ("val", "test"):
-        labels = predictions.loc[predictions["split"] == split, "label"]
-        for label, name in LABELS.items():
-            if not (labels == label).any():
-                raise InputError(
-                    f"predictions hold no {name} image of split {split!r} ({len(labels)} images): "
-                    f"evaluation needs both classes in 'val' and in 'test'"
-                )
-
-
-def choose_threshold(validation: pd.DataFrame) -> float:
-    """Return the threshold with the highest MCC on `validation`; see `metrics.best_threshold`.
-
-    Raises:
-        InputError: all scores are equal.
-    """
-    try:
-        return metrics.best_threshold(
-            Ranking(validation["label"].to_numpy(), validation["score"].to_numpy()).curve()
-        )
-    except ValueError as error:
-        raise InputError(f"no threshold can be chosen on validation: {error}") from error
+    wrong = predictions[~np.isfinite(predictions["logit"])]
+    if len(wrong):
+        row = wrong.iloc[0]
+        raise InputError(f"logit {row['logit']} of {row['image_id']} is not a number")
+    labels = predictions.loc[predictions["split"] == "test", "label"]
+    for label, name in LABELS.items():
+        if not (labels == label).any():
+            raise InputError(
+                f"predictions hold no {name} image of split 'test' ({len(labels)} images): "
+                "evaluation needs both classes"
+            )
 
 
 def judge(test: pd.DataFrame, threshold: float, params: EvaluateParams) -> Judgement:
-    """Return all figures of `test`, rows of predictions, whose scores >= `threshold` mean fake."""
+    """Return all figures of `test`, whose scores >= `threshold` mean fake.
+
+    `test` holds rows of predictions and `score`, P(fake) after calibration.
+    """
     # In the order of the scores the bootstrap reads memory from front to back.
-    test = test.sort_values(["score", "image_id"], ascending=[False, True], ignore_index=True)
+    test = test.sort_values(["logit", "image_id"], ascending=[False, True], ignore_index=True)
+    # In the order of their names, so that a round draws the same of them; but as numbers.
+    test["group"] = pd.factorize(test["group"], sort=True)[0]
     codes, methods = _subsets(test, ["method", "family"])
     recalls = _recall_levels(int((test["label"] == FAKE).sum()))
     statistic = _statistic(test, threshold, params.calibration_bins, codes, recalls)
-    values = statistic(np.ones(len(test)))
-    ends = bootstrap_intervals(
-        statistic,
-        test["group"].to_numpy(),
-        params.bootstrap_rounds,
-        params.confidence,
-        params.seed,
-    )
+    groups = test["group"].to_numpy()
+    rounds = bootstrap(statistic, groups, params.bootstrap_rounds, params.seed)
+    estimates = _estimates(statistic(np.ones(len(test))), rounds, groups, params.confidence)
     methods = _with_rates(methods, test, codes, threshold, params).assign(
-        **_columns("auroc", values["by_method"], ends["by_method"])
+        **_columns("auroc", *estimates.pop("by_method"))
     )
+    pr = pd.DataFrame({"recall": recalls, **_columns("precision", *estimates.pop("precisions"))})
     return Judgement(
         metrics.confusion(metrics.outcomes(test["label"].to_numpy(), _verdicts(test, threshold))),
-        {name: (values[name], *ends[name]) for name in values if np.ndim(values[name]) == 0},
+        {name: (value, *ends) for name, (value, ends) in estimates.items()},
         # The fakes that get through come first: they are what one overall figure hides.
         methods.sort_values(["label", "correct", "method"], ignore_index=True),
-        pd.DataFrame(
-            {"recall": recalls} | _columns("precision", values["precisions"], ends["precisions"])
-        ),
+        pr,
     )
+
+
+def _estimates(
+    values: Mapping[str, Any],
+    rounds: Mapping[str, FloatArray],
+    groups: NDArray[Any],
+    confidence: float,
+) -> dict[str, tuple[Any, Interval]]:
+    count = len(np.unique(groups))
+    estimates = {
+        name: (value, interval(rounds[name], confidence, count)) for name, value in values.items()
+    }
+    for name in SQUARES:
+        value, *ends = debiased_root(values[name], rounds[name], confidence, count)
+        estimates[name] = value, Interval(*ends)
+    return estimates
 
 
 def _recall_levels(fakes: int) -> FloatArray:
@@ -126,14 +132,19 @@ def _statistic(
 ) -> Statistic:
     y_true, y_score = test["label"].to_numpy(), test["score"].to_numpy()
     outcomes = metrics.outcomes(y_true, _verdicts(test, threshold))
-    residuals, score_bins = y_score - y_true, metrics.score_bins(y_score, bins)
     ranking = Ranking(y_true, y_score)
+    before = expit(test["logit"].to_numpy())
+    residuals, residuals_before = y_score - y_true, before - y_true
+    # Calibration keeps the order, so both sets of bins follow each other.
+    starts, starts_before = (
+        metrics.bin_starts(metrics.score_bins(scores, bins)) for scores in (y_score, before)
+    )
 
     def statistic(weights: FloatArray) -> dict[str, Any]:
         curve = ranking.curve(weights)
         counts = metrics.confusion(outcomes, weights)
         return {
-            "mcc": metrics.mcc(counts),
+            "mcc": mcc(counts),
             "ap": metrics.average_precision(curve),
             "auroc": auroc(curve),
             "balanced_accuracy": metrics.balanced_accuracy(counts),
@@ -143,8 +154,12 @@ def _statistic(
             "f1": metrics.f1(counts),
             "recall_at_1pct_fpr": metrics.recall_at_fpr(curve, 0.01),
             "equal_error_rate": metrics.equal_error_rate(curve),
-            "calibration_error": metrics.calibration_error(residuals, score_bins, weights),
+            "calibration_error": metrics.calibration_square(residuals, starts, weights),
+            "calibration_error_before": metrics.calibration_square(
+                residuals_before, starts_before, weights
+            ),
             "brier_error": metrics.brier_error(residuals, weights),
+            "brier_error_before": metrics.brier_error(residuals_before, weights),
             "by_method": metrics.auroc_by(curve, ranking.step, y_true, codes, weights),
             "precisions": metrics.precision_at(curve, recalls),
         }

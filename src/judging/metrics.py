@@ -7,11 +7,11 @@ cumulative sums.
 """
 
 from bisect import bisect_left
-from typing import NamedTuple
 
 import numpy as np
 
 from src.judging.curves import Curve, FloatArray, IntArray, Number, dot, ratio
+from src.judging.mcc import Confusion
 
 
 def average_precision(curve: Curve) -> float:
@@ -77,15 +77,6 @@ def equal_error_rate(curve: Curve) -> float:
     return low + part * (high - low)
 
 
-class Confusion(NamedTuple):
-    """Weights of the four outcomes; numbers, or arrays with one entry per threshold."""
-
-    true_positives: Number
-    false_positives: Number
-    false_negatives: Number
-    true_negatives: Number
-
-
 def outcomes(y_true: IntArray, y_pred: IntArray) -> IntArray:
     """Return which entry of `Confusion` each verdict of `y_pred`, shape (n,), counts for."""
     return np.array([[3, 1], [2, 0]])[y_true, y_pred]
@@ -94,19 +85,6 @@ def outcomes(y_true: IntArray, y_pred: IntArray) -> IntArray:
 def confusion(outcomes: IntArray, weights: FloatArray | None = None) -> Confusion:
     """Count the `outcomes`, shape (n,)."""
     return Confusion(*np.bincount(outcomes, weights, minlength=4).astype(np.float64))
-
-
-def confusions(curve: Curve) -> Confusion:
-    """Return the outcomes at every threshold of `curve`, arrays of shape (k,)."""
-    positives, negatives = curve.true_positives, curve.false_positives
-    return Confusion(positives, negatives, positives[-1] - positives, negatives[-1] - negatives)
-
-
-def mcc(counts: Confusion) -> Number:
-    """Return Matthews' correlation coefficient, in [-1, 1]; 0 if a row or column is empty."""
-    tp, fp, fn, tn = counts
-    spread = np.sqrt((tp + fp) * (fn + tn)) * np.sqrt((tp + fn) * (fp + tn))
-    return np.nan_to_num(ratio(tp * tn - fp * fn, spread))
 
 
 def recall(counts: Confusion) -> Number:
@@ -136,24 +114,6 @@ def f1(counts: Confusion) -> Number:
     return ratio(doubled, doubled + counts.false_positives + counts.false_negatives)
 
 
-def best_threshold(curve: Curve) -> float:
-    """Return the threshold with the highest MCC: images with score >= threshold are called fake.
-
-    It lies half-way between the two neighbouring scores it separates, so that it hangs on no
-    single image. Of cuts with equal MCC the one with the widest gap wins, then the highest.
-
-    Raises:
-        ValueError: all scores are equal, so that no threshold separates anything.
-    """
-    if len(curve.thresholds) < 2:
-        raise ValueError(f"every score is {curve.thresholds[0]:g}: no threshold separates them")
-    quality = mcc(confusions(curve))[:-1]  # the last threshold calls everything fake
-    gaps = -np.diff(curve.thresholds)
-    tied = quality >= quality.max() - 1e-12
-    cut = int(np.argmax(np.where(tied, gaps, -1.0)))
-    return float(curve.thresholds[cut] - gaps[cut] / 2)
-
-
 def brier_error(residuals: FloatArray, weights: FloatArray) -> float:
     """Return the mean squared distance, in [0, 1], of P(fake) from the truth.
 
@@ -162,21 +122,29 @@ def brier_error(residuals: FloatArray, weights: FloatArray) -> float:
     return float(dot(residuals * weights, residuals) / weights.sum())
 
 
-def calibration_error(residuals: FloatArray, bins: IntArray, weights: FloatArray) -> float:
-    """Return the expected calibration error, in [0, 1].
+def calibration_square(residuals: FloatArray, starts: IntArray, weights: FloatArray) -> float:
+    """Return the mean square, in [0, 1], of what calibration is off by.
 
-    The mean over images of |mean score - share of fakes| in the bin an image falls into.
-    `residuals` are y_score - y_true, `bins` come from `score_bins`; both of shape (n,).
+    That is, over images, the mean of (mean score - share of fakes)^2 in the bin of an image.
+    `residuals` are y_score - y_true, shape (n,), bin after bin; `starts` says where each begins
+    (`bin_starts`). Noise alone makes it positive: `intervals.debiased_root` takes that out again.
 
-    Source: Naeini et al. 2015 (AAAI), with P(fake) in place of the confidence of the verdict.
+    Source: Kumar, Liang and Ma 2019, Verified Uncertainty Calibration (NeurIPS), definition 2.3.
     """
-    gaps = np.bincount(bins, residuals * weights)
-    return float(np.abs(gaps).sum() / weights.sum())
+    gaps = np.add.reduceat(residuals * weights, starts)
+    sizes = np.add.reduceat(weights, starts)
+    return float(np.nan_to_num(ratio(gaps**2, sizes)).sum() / sizes.sum())
 
 
 def score_bins(y_score: FloatArray, bins: int) -> IntArray:
     """Return which of `bins` equal parts of [0, 1] each score falls into, numbered from 0."""
     return np.minimum((y_score * bins).astype(np.int64), bins - 1)
+
+
+def bin_starts(bins: IntArray) -> IntArray:
+    """Return where each bin begins among images in the order of their scores, `bins` of each."""
+    starts: IntArray = np.append(0, np.flatnonzero(np.diff(bins)) + 1)
+    return starts
 
 
 def auroc_by(

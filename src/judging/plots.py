@@ -2,12 +2,13 @@
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from src.judging import metrics
 from src.judging.curves import Ranking
 from src.judging.intervals import rate_intervals
 from src.judging.judgement import CURVE_POINTS, Judgement
-from src.judging.metrics import Confusion
+from src.judging.mcc import Confusion
 from src.schema import FAKE, LABELS, REAL
 
 HISTOGRAM_BINS = 40
@@ -23,6 +24,9 @@ def evaluation_tables(
         "roc": roc_table(test),
         "confusion": confusion_table(judgement.confusion),
         "reliability": reliability_table(test, bins, confidence),
+        "reliability_before": reliability_table(
+            test.assign(score=expit(test["logit"])), bins, confidence
+        ),
         "scores": scores_table(test),
         "methods": methods_table(judgement),
     }

@@ -1,10 +1,15 @@
 """ArtiFact: 2.5 million images of 8 real sets and 25 generators, one folder a method.
 
-Source: Rahman et al. 2023, arXiv:2302.11970; `<method>/metadata.csv` says what each image is.
+`<method>/metadata.csv` says what each image is. The mirror on the HF hub sorts the methods into
+`Real` and `Fake`, which is not to be trusted: `Fake/afhq` holds photographs, `Real/cycle_gan` and
+`Fake/pro_gan` both classes.
+
+Source: Rahman et al. 2023, arXiv:2302.11970.
 """
 
 import io
 import logging
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -15,7 +20,7 @@ from src.command import InputError
 from src.schema import FAKE, LABELS, REAL, parse_table
 from src.sources.cache import Cache, default_cache_path
 from src.sources.from_origin import NOT_THERE, OriginSource, fetch_into, load, match_names
-from src.sources.methods import METHODS, family_of, licence_of
+from src.sources.methods import IMAGES, METHODS, family_of, licence_of
 from src.sources.origins import Origin, Rows, open_origin
 
 logger = logging.getLogger(__name__)
@@ -24,6 +29,7 @@ DEFAULT_ORIGIN = "hf://datasets/bitmind/ArtiFact/ArtiFact.zip"
 # By name: their order differs. `filename` is left out, base names repeat between folders.
 _COLUMNS = {"image_path": pa.string(), "target": pa.int64(), "category": pa.string()}
 _METADATA = r"^(?P<root>(?:.*/)?)(?P<method>[^/]+)/metadata\.csv$"
+_PART = r"(?:Real|Fake)/$"  # of the root, in the layout of the mirror
 # Outside of the data set, or nowhere.
 _NO_PATH = r"^/|(?:^|/)\.\.(?:/|$)|\\|^$"
 _PROBES = 3
@@ -39,12 +45,12 @@ def build(url: str) -> OriginSource:
     origin = open_origin(url or DEFAULT_ORIGIN, cache)
     folders = _folders(origin, cache)
     contents = load(cache, origin, folders["member"].to_numpy())
-    root = folders["root"].iloc[0]
-    tables = [
-        _read_method(root, method, content)
-        for method, content in zip(folders["method"], contents, strict=True)
-    ]
-    images = _placed(pd.concat(tables, ignore_index=True), root, origin, cache)
+    places = zip(folders["root"], folders["method"], contents, strict=True)
+    roots = dict(zip(folders["method"], folders["root"], strict=True))
+    listed = pd.concat((_read_method(*place) for place in places), ignore_index=True)
+    if METHODS.keys() <= roots.keys():
+        _compare_with_published(listed, origin)
+    images = _placed(listed, roots, origin, cache)
     licences = {method: licence_of(method) for method in folders["method"]}
     return OriginSource(origin, images, licences, cache)
 
@@ -53,7 +59,8 @@ def _folders(origin: Origin, cache: Cache) -> pd.DataFrame:
     """Return root, method and member of every metadata.csv."""
     if origin.names() is not None:
         found = match_names(origin, _METADATA, "<method>/metadata.csv").sort_values("method")
-        if found["root"].nunique() > 1 or found["method"].duplicated().any():
+        tops = found["root"].str.replace(_PART, "", regex=True)
+        if tops.nunique() > 1 or found["method"].duplicated().any():
             places = sorted(found["root"] + found["method"])
             raise InputError(f"{origin.url}: metadata.csv below more than one folder: {places}")
         return found
@@ -87,6 +94,19 @@ def _read_method(root: str, method: str, content: bytes) -> pd.DataFrame:
     return _unique(rows.drop(columns="target"), name)
 
 
+def _compare_with_published(images: pd.DataFrame, origin: Origin) -> None:
+    """Log what all methods together have more or less than they should: a sign of wrong labels."""
+    for label, published in IMAGES.items():
+        if (found := int((images["label"] == label).sum())) != published:
+            logger.warning(
+                "%s: lists %d %s images, ArtiFact has %d",
+                origin.url,
+                found,
+                LABELS[label],
+                published,
+            )
+
+
 def _unique(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     repeated = rows["image_path"].duplicated()
     if not repeated.any():
@@ -98,17 +118,21 @@ def _unique(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     return rows[~repeated]
 
 
-def _placed(images: pd.DataFrame, root: str, origin: Origin, cache: Cache) -> pd.DataFrame:
-    """Return the catalogue, in which each image has found its member."""
+def _placed(
+    images: pd.DataFrame, roots: Mapping[str, str], origin: Origin, cache: Cache
+) -> pd.DataFrame:
+    """Return the catalogue, in which each image has found its member; `roots` are of methods."""
     codes, methods = pd.factorize(images["method"])
     image_id = images["method"] + "/" + images["image_path"]
-    member = _find(origin, cache, root + image_id if root else image_id, codes)
+    root = images["method"].map(roots) if any(roots.values()) else ""
+    member = _find(origin, cache, root + image_id, codes)
     found = np.bincount(codes, member != NOT_THERE, len(methods))
     # One layout a method: what is listed in the other one is not taken for the same image.
     doubtful = np.flatnonzero((found < np.bincount(codes))[codes])
     if len(doubtful):
         paths = images["image_path"].iloc[doubtful]
-        from_root = _find(origin, cache, root + paths, codes[doubtful])
+        names = (root + images["image_path"]).iloc[doubtful]
+        from_root = _find(origin, cache, names, codes[doubtful])
         found_from_root = np.bincount(codes[doubtful], from_root != NOT_THERE, len(methods))
         better = (found_from_root > found)[codes[doubtful]]
         _check_layout(images, methods, np.maximum(found, found_from_root), doubtful[better], origin)

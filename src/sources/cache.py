@@ -2,11 +2,13 @@
 
 import hashlib
 import os
+from functools import cached_property
 from pathlib import Path
 
 import platformdirs
 
 from src.files import replacing
+from src.sources.packs import Packs
 
 CACHE_VARIABLE = "REAL_OR_GENERATED_CACHE"
 
@@ -45,6 +47,11 @@ class Cache:
         """Keep `data` under `key`; a process killed in the middle leaves no entry."""
         with replacing(self.path(key)) as temporary:
             temporary.write_bytes(data)
+
+    @cached_property
+    def packs(self) -> Packs:
+        """Return the part of the cache that is made for many small entries."""
+        return Packs(self.root / "packs")
 
     def path(self, key: str) -> Path:
         """Return where the entry of `key` lies if there is one."""

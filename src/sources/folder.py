@@ -9,18 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from src.command import InputError
-from src.schema import FAKE, LABELS, REAL, read_table
-from src.sources import Plan, Provenance
-from src.sources.methods import UNKNOWN_LICENCE, family_of, licence_of
+from src.schema import LABELS
+from src.sources import Plan, Provenance, Source, artifact
+from src.sources.methods import UNKNOWN_LICENCE, family_of
 
 logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-# <method>/metadata.csv; the column `filename` is redundant, its names repeat.
-_ARTIFACT_COLUMNS = {"image_path": pa.string(), "target": pa.int64(), "category": pa.string()}
+_TABLES = ("*/metadata.csv", "*/*/metadata.csv")
 # Files in flight: enough to keep a slow disk busy, few enough to hold in memory.
 _READ_AHEAD = 256
 
@@ -46,7 +44,7 @@ class Folder:
     def prepare(self, images: pd.DataFrame) -> dict[str, str]:
         """Return which of these files are not there."""
         named = zip(images["image_id"], images["path"], strict=True)
-        reason = f"not below {self.root}; image_path is relative to the folder of metadata.csv"
+        reason = f"not below {self.root} any more"
         return {image_id: reason for image_id, path in named if not (self.root / path).is_file()}
 
     def fetch(self, images: pd.DataFrame) -> Iterator[tuple[str, bytes]]:
@@ -66,7 +64,7 @@ def _size(file: Path) -> int:
         return 0
 
 
-def build(origin: str) -> Folder:
+def build(origin: str) -> Source:
     """Return the directory `origin` as a source.
 
     Raises:
@@ -75,59 +73,26 @@ def build(origin: str) -> Folder:
     root = Path(origin).expanduser()
     if not origin or not root.is_dir():
         raise InputError(f"download.origin = {origin!r}: no such directory")
-    if any(root.glob("*/metadata.csv")):
-        images = _read_artifact(root)
-        licences = {method: licence_of(method) for method in images["method"].unique()}
-    elif all((root / name).is_dir() for name in LABELS.values()):
-        images = _read_tree(root)
-        licences = dict.fromkeys(images["method"].unique(), UNKNOWN_LICENCE)
-    else:
+    if listed := _listed(root):
+        folders = sorted(p.name for p in root.iterdir() if p.is_dir() and p.name[0] != ".")
+        if bare := [name for name in folders if name not in listed]:
+            logger.warning("%s: not used, without metadata.csv: %s", root, ", ".join(bare))
+        return artifact.build(str(root))
+    if not all((root / name).is_dir() for name in LABELS.values()):
         raise InputError(
             f"download.origin = {origin!r}: neither <method>/metadata.csv (ArtiFact) nor the "
             f"folders {' and '.join(LABELS.values())} are in it"
         )
+    images = _read_tree(root)
+    licences = dict.fromkeys(images["method"].unique(), UNKNOWN_LICENCE)
     # The base name alone: outputs must not depend on where somebody keeps the directory.
-    return Folder(root, images, Provenance(root.resolve().name, "local directory", licences))
+    return Folder(root, images, Provenance(root.resolve().name, "local", licences))
 
 
-def _read_artifact(root: Path) -> pd.DataFrame:
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
-    if bare := [path.name for path in folders if not (path / "metadata.csv").is_file()]:
-        logger.warning("%s: not used, without metadata.csv: %s", root, ", ".join(bare))
-        folders = [path for path in folders if path.name not in bare]
-    return pd.concat([read_artifact_method(path / "metadata.csv") for path in folders])
-
-
-def read_artifact_method(metadata_csv: Path) -> pd.DataFrame:
-    """Return the catalogue of one of ArtiFact's folders.
-
-    Raises:
-        InputError: a column is missing or has wrong values, an image is listed with both labels,
-            or a path leads out of the folder.
-    """
-    method = metadata_csv.parent.name
-    rows = read_table(metadata_csv, _ARTIFACT_COLUMNS)
-    outside = rows["image_path"].str.contains(r"^/|(?:^|/)\.\.(?:/|$)|^$")
-    if outside.any():
-        wrong = rows.loc[outside, "image_path"].iloc[0]
-        raise InputError(f"{metadata_csv}: image_path {wrong!r} is not a path below {method}/")
-    # Row by row, never by folder: cycle_gan and pro_gan hold both classes. 0 is real, any other
-    # code is a kind of generator.
-    labels = (rows["target"] != REAL).map({False: REAL, True: FAKE})
-    table = pd.DataFrame(
-        {
-            "image_id": f"{method}/" + rows["image_path"],
-            "method": method,
-            "category": rows["category"],
-            "label": labels,
-        }
-    )
-    if not table["image_id"].is_unique:
-        table = table.drop_duplicates()
-    if (repeated := table["image_id"].duplicated()).any():
-        wrong = table.loc[repeated, "image_id"].iloc[0]
-        raise InputError(f"{metadata_csv}: {wrong!r} is listed twice, with different labels")
-    return _completed(table.assign(path=table["image_id"]))
+def _listed(root: Path) -> set[str]:
+    """Return the folders in `root` that are methods of ArtiFact, or hold methods."""
+    tables = [table for pattern in _TABLES for table in root.glob(pattern)]
+    return {table.relative_to(root).parts[0] for table in tables}
 
 
 def _read_tree(root: Path) -> pd.DataFrame:

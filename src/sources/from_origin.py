@@ -1,7 +1,7 @@
 """What data sets share whose images are read from an origin: planning, fetching, keeping."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -14,11 +14,15 @@ from src.sources import Plan, Provenance
 from src.sources.cache import Cache
 from src.sources.origins import Missing, Origin, Rows
 from src.sources.origins.parallel import in_order
+from src.sources.packs import Packs
 
 logger = logging.getLogger(__name__)
 
 NOT_THERE = -1
-_WRITERS = 8
+# Entries that are written or read at a time: all that a kill loses beside what is on its way.
+_TOGETHER = 32
+
+Found = tuple[int, bytes | Missing]
 
 
 class OriginSource:
@@ -44,7 +48,7 @@ class OriginSource:
         size, kept = np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=bool)
         size[there] = self._origin.sizes(rows[there])
         if not self._origin.is_local():
-            kept[there] = [self._cache.path(k).exists() for k in self._origin.keys(rows[there])]
+            kept[there] = [k in self._cache.packs for k in self._origin.keys(rows[there])]
         transfer, requests = self._origin.cost(rows[there & ~kept])
         speed = self._origin.bytes_per_second()
         seconds = transfer / speed if speed else 0.0
@@ -79,19 +83,40 @@ class OriginSource:
 
 def fetch_into(cache: Cache, origin: Origin, rows: Rows) -> dict[int, Missing]:
     """Fetch members into the cache, or check them where they are local; return what is missing."""
-    keys = {} if origin.is_local() else dict(zip(rows.tolist(), origin.keys(rows), strict=True))
-    wanted = [row for row in rows.tolist() if not keys or not cache.path(keys[row]).exists()]
+    if origin.is_local():
+        unsure = origin.unsure(rows)
+        return _missing(origin.read(unsure), len(unsure))
+    keys = dict(zip(rows.tolist(), origin.keys(rows), strict=True))
+    wanted = [row for row, key in keys.items() if key not in cache.packs]
+    found = origin.read(np.array(wanted, dtype=np.int64))
+    return _missing(_kept(found, keys, cache.packs), len(wanted))
 
-    def keep(found: tuple[int, bytes | Missing]) -> tuple[int, bytes | Missing]:
-        row, content = found
-        if keys and not isinstance(content, Missing):
-            cache.put(keys[row], content)
-        return found
 
-    # Written by threads: a file takes several calls, in each of which the system may wait.
-    members = in_order(keep, origin.read(np.array(wanted, dtype=np.int64)), _WRITERS)
-    progress = tqdm(members, "fetch", len(wanted), unit=" files", disable=None)
-    return {row: content for row, content in progress if isinstance(content, Missing)}
+def _kept(
+    found: Iterable[list[Found]], keys: Mapping[int, str], packs: Packs
+) -> Iterator[list[Found]]:
+    """Yield what is found, and put it into the cache, some entries at a time."""
+    waiting: dict[str, bytes] = {}
+    try:
+        for some in found:
+            yield some
+            waiting.update({keys[row]: c for row, c in some if not isinstance(c, Missing)})
+            if len(waiting) >= _TOGETHER:
+                packs.put(waiting)
+                waiting = {}
+    finally:
+        packs.put(waiting)
+
+
+def _missing(found: Iterable[list[Found]], total: int) -> dict[int, Missing]:
+    missing = {}
+    with tqdm(
+        desc="fetch", total=total, unit=" files", disable=None if total else True
+    ) as progress:
+        for some in found:
+            missing.update({row: content for row, content in some if isinstance(content, Missing)})
+            progress.update(len(some))
+    return missing
 
 
 def load(cache: Cache, origin: Origin, rows: Rows) -> Iterator[bytes]:
@@ -101,17 +126,17 @@ def load(cache: Cache, origin: Origin, rows: Rows) -> Iterator[bytes]:
         InputError: a member cannot be had.
     """
     if origin.is_local():
-        return in_order(origin.content, rows.tolist())
-
-    def kept_or_fetched(row_and_key: tuple[int, str]) -> bytes:
-        row, key = row_and_key
-        content = cache.get(key)
-        if content is None:
-            content = origin.content(row)
-            cache.put(key, content)
-        return content
-
-    return in_order(kept_or_fetched, zip(rows.tolist(), origin.keys(rows), strict=True))
+        yield from origin.contents(rows)
+        return
+    fetch_into(cache, origin, rows)
+    packs, keys = cache.packs, origin.keys(rows)
+    parts = [slice(begin, begin + _TOGETHER) for begin in range(0, len(keys), _TOGETHER)]
+    kept = in_order(lambda part: [packs.get(key) for key in keys[part]], parts)
+    for part, contents in zip(parts, kept, strict=True):
+        for row, content in zip(rows[part], contents, strict=True):
+            if content is None:  # it is missing, or somebody has emptied the cache
+                (content,) = origin.contents(row[np.newaxis])
+            yield content
 
 
 def match_names(origin: Origin, pattern: str, expected: str) -> pd.DataFrame:

@@ -1,9 +1,8 @@
 """What is known of ArtiFact's 33 methods: 8 sets of real images and 25 generators, as data.
 
-2,496,738 images: 964,989 real and 1,531,749 fake, two thirds of the fakes from StyleGAN2.
-
 Source: Rahman et al. 2023, arXiv:2302.11970, and the README of the data set (awsaf49/artifact),
-whose table of licences this is: SPDX identifiers where it says which, else its own words.
+whose table of licences this is: SPDX identifiers where it says which, else its own words. Neither
+publishes how many images each method has; `None` where nobody else who read the tables says so.
 """
 
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from src.schema import FAKE, REAL
 
 UNKNOWN_LICENCE = "unknown"
+IMAGES = {REAL: 964_989, FAKE: 1_531_749}  # in all methods together, as published
 
 _CREATIVE_COMMONS = "Creative Commons, which one is not stated"
 _NVIDIA = "Nvidia Source Code License"
@@ -23,14 +23,15 @@ class KnownMethod:
     family: str  # of its fakes; "real" where it has none
     licence: str
     labels: tuple[int, ...]
+    images: int | None = None  # about so many
 
 
-def _real(licence: str) -> KnownMethod:
-    return KnownMethod("real", licence, (REAL,))
+def _real(licence: str, images: int | None = None) -> KnownMethod:
+    return KnownMethod("real", licence, (REAL,), images)
 
 
-def _fake(family: str, licence: str) -> KnownMethod:
-    return KnownMethod(family, licence, (FAKE,))
+def _fake(family: str, licence: str, images: int | None = None) -> KnownMethod:
+    return KnownMethod(family, licence, (FAKE,), images)
 
 
 # The families are the paper's: 13 GANs, 7 diffusion models, 5 others. By its count the inpainting
@@ -38,7 +39,7 @@ def _fake(family: str, licence: str) -> KnownMethod:
 # are others; diffusion_gan is a GAN whose training adds noise; denoising_diffusion_gan samples by
 # denoising. cycle_gan and pro_gan hold the real images of their training sets as well.
 METHODS = {
-    "afhq": _real("CC-BY-NC-4.0"),
+    "afhq": _real("CC-BY-NC-4.0", 31_933),
     "celebahq": _real("CC-BY-NC-4.0"),
     "coco": _real("CC-BY-4.0"),
     "ffhq": _real("CC-BY-NC-SA-4.0"),
@@ -57,9 +58,9 @@ METHODS = {
     "projected_gan": _fake("gan", "MIT"),
     "star_gan": _fake("gan", "MIT"),
     "stylegan1": _fake("gan", _CREATIVE_COMMONS),
-    "stylegan2": _fake("gan", _NVIDIA),
+    "stylegan2": _fake("gan", _NVIDIA, 1_000_000),
     "stylegan3": _fake("gan", _NVIDIA),
-    "ddpm": _fake("diffusion", UNKNOWN_LICENCE),
+    "ddpm": _fake("diffusion", UNKNOWN_LICENCE, 896),
     "denoising_diffusion_gan": _fake("diffusion", "NVIDIA License"),
     "glide": _fake("diffusion", "MIT"),
     "latent_diffusion": _fake("diffusion", "MIT"),

@@ -57,11 +57,14 @@ class Origin(Protocol):
     def cost(self, rows: Rows) -> tuple[int, int]:
         """Return how many bytes (0: unknown), and how many requests, reading them takes."""
 
-    def read(self, rows: Rows) -> Iterator[tuple[int, bytes | Missing]]:
-        """Yield (row, content or why there is none) of these members, in no particular order."""
+    def unsure(self, rows: Rows) -> Rows:
+        """Return those of these members whose reading alone shows that they are whole."""
 
-    def content(self, row: int) -> bytes:
-        """Return the content of one member."""
+    def read(self, rows: Rows) -> Iterator[list[tuple[int, bytes | Missing]]]:
+        """Yield (row, content or why there is none) of these members, a request's at a time."""
+
+    def contents(self, rows: Rows) -> Iterator[bytes]:
+        """Yield the content of each of these members, in their order."""
 
 
 def open_origin(url: str, cache: Cache) -> Origin:

@@ -110,33 +110,36 @@ class KaggleFiles:
         """Return 0, for unknown, and the number of requests."""
         return 0, len(rows)
 
-    def read(self, rows: Rows) -> Iterator[tuple[int, bytes | Missing]]:
-        """Yield (row, content or why there is none) of these files, in no particular order.
+    def unsure(self, rows: Rows) -> Rows:
+        """Return these: names may be wrong."""
+        return rows
+
+    def read(self, rows: Rows) -> Iterator[list[tuple[int, bytes | Missing]]]:
+        """Yield (row, content or why there is none) of these files, a request's at a time.
 
         Raises:
             InputError: Kaggle does not answer, or refuses access.
         """
         if len(rows) <= MAX_FILES:
-            yield from in_order(lambda row: (int(row), self._file(row)), rows)
+            yield from in_order(lambda row: [(int(row), self._file(row))], rows)
             return
         archive = open_place(self._place, self._cache, whole=True)
         found = archive.find(pa.array([self._names[row] for row in rows], pa.string()))
-        for row in rows[found < 0]:
-            yield int(row), Missing("not in the archive")
+        yield [(int(row), Missing("not in the archive")) for row in rows[found < 0]]
         row_of = dict(zip(found.tolist(), rows.tolist(), strict=True))
-        for position, content in archive.read(found[found >= 0]):
-            yield row_of[position], content
+        for contents in archive.read(found[found >= 0]):
+            yield [(row_of[position], content) for position, content in contents]
 
-    def content(self, row: int) -> bytes:
-        """Return the content of one file, read as `read` does.
+    def contents(self, rows: Rows) -> Iterator[bytes]:
+        """Yield the content of each of these files, in their order.
 
         Raises:
-            InputError: it cannot be had; the message says why.
+            InputError: one cannot be had; the message says why.
         """
-        content = self._file(row)
-        if isinstance(content, Missing):
-            raise InputError(f"{self.url}: {self._names[row]}: {content}")
-        return content
+        for row, content in zip(rows, in_order(self._file, rows), strict=True):
+            if isinstance(content, Missing):
+                raise InputError(f"{self.url}: {self._names[row]}: {content}")
+            yield content
 
     def _file(self, row: int) -> bytes | Missing:
         try:

@@ -17,6 +17,9 @@ from src.sources.origins.parallel import in_order, runs
 from src.sources.origins.stores import Missing, Store
 
 Rows = NDArray[np.int64]
+Data = bytes | memoryview
+
+_TOGETHER = 32  # members that a thread reads before it says so
 
 
 class _Run(NamedTuple):
@@ -82,8 +85,13 @@ class ListedOrigin:
         plan = self._plan(rows)
         return sum(run.end - run.start for run in plan), len(plan)
 
-    def read(self, rows: Rows) -> Iterator[tuple[int, bytes | Missing]]:
-        """Yield (row, content or why there is none) of these members, in no particular order.
+    def unsure(self, rows: Rows) -> Rows:
+        """Return those of these members whose reading alone shows that they are whole: zipped."""
+        zipped = np.asarray(self._members["zipped"].take(pa.array(rows)), dtype=np.bool_)
+        return np.asarray(rows[zipped], dtype=np.int64)
+
+    def read(self, rows: Rows) -> Iterator[list[tuple[int, bytes | Missing]]]:
+        """Yield (row, content or why there is none) of these members, a request's at a time.
 
         Members that lie near each other come with one request, many requests are in flight, and
         a zip's CRC-32 is checked.
@@ -91,18 +99,23 @@ class ListedOrigin:
         Raises:
             InputError: the origin does not answer, refuses access, or a member is a zip bomb.
         """
-        for found in in_order(self._read_run, self._plan(rows)):
-            yield from found
+        return in_order(self._read_run, self._plan(rows))
 
-    def content(self, row: int) -> bytes:
-        """Return the content of one member.
+    def contents(self, rows: Rows) -> Iterator[bytes]:
+        """Yield the content of each of these members, in their order, without joining requests.
 
         Raises:
-            InputError: it cannot be had; the message says why.
+            InputError: one cannot be had; the message says why.
         """
-        member = Member(*(column[row].as_py() for column in self._members.columns))
-        alone = _Run(member.file, member.offset, _end(member), [(row, member)])
-        ((_, content),) = self._read_run(alone)
+        parts = np.split(rows, range(_TOGETHER, len(rows), _TOGETHER))
+        for found in in_order(lambda part: [*map(self._read, self._take(part))], parts):
+            yield from found
+
+    def _read(self, member: Member) -> bytes:
+        try:
+            content = self._content(member, self._bytes(member, member.offset, _end(member)))
+        except Missing as reason:
+            content = reason
         if isinstance(content, Missing):
             raise InputError(f"{self.url}: {member.name}: {content}")
         return content
@@ -133,7 +146,7 @@ class ListedOrigin:
             for row, member in run.members
         ]
 
-    def _content(self, member: Member, record: bytes) -> bytes | Missing:
+    def _content(self, member: Member, record: Data) -> bytes | Missing:
         try:
             return _unpack(member, record)
         except Missing:
@@ -143,12 +156,21 @@ class ListedOrigin:
             except Missing as reason:
                 return reason
 
-    def _bytes(self, member: Member, start: int, end: int) -> bytes:
-        if copy := self._on_disk.get(member.file):
-            return read_part(copy, start, end)
+    def _bytes(self, member: Member, start: int, end: int) -> Data:
+        if self._store.is_local or member.file in self._on_disk:
+            return self._bytes_here(member, start, end)
         if member.length == WHOLE_FILE:
             return self._store.read_all(member.file)
-        return self._store.read(member.file, start, end)
+        return self._store.view(member.file, start, end)
+
+    def _bytes_here(self, member: Member, start: int, end: int) -> bytes:
+        path = self._on_disk.get(member.file) or Path(self._store.url, member.file)
+        try:
+            if member.length == WHOLE_FILE:
+                return path.read_bytes()
+            return read_part(path, start, end)
+        except FileNotFoundError as error:
+            raise Missing("not there any more") from error
 
 
 def read_part(path: Path, start: int, end: int) -> bytes:
@@ -162,9 +184,9 @@ def _end(member: Member) -> int:
     return member.offset + (member.size if member.length == WHOLE_FILE else member.length)
 
 
-def _unpack(member: Member, record: bytes) -> bytes:
+def _unpack(member: Member, record: Data) -> bytes:
     if member.zipped:
         return zips.content(record, member.name, member.size, member.stamp)
     if len(record) != member.size:
         raise Missing(f"{len(record)} bytes instead of the {member.size} that were listed")
-    return record
+    return bytes(record)

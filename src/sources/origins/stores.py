@@ -122,10 +122,14 @@ class Store:
             Missing: there is no such file, or it ends before.
             InputError: access is refused, or the server does not answer.
         """
+        return bytes(self.view(path, start, end))
+
+    def view(self, path: str, start: int, end: int) -> memoryview:
+        """Return what `read` does without a copy of it."""
         if start == end:
-            return b""
+            return memoryview(b"")
         data = self._measured(
-            path, lambda store: bytes(obstore.get_range(store, path, start=start, end=end))
+            path, lambda store: memoryview(obstore.get_range(store, path, start=start, end=end))
         )
         if len(data) != end - start:
             raise Missing(f"ends at byte {start + len(data)}, not {end}")
@@ -133,7 +137,9 @@ class Store:
 
     def read_all(self, path: str) -> bytes:
         """Return the content of a file; errors as for `read`."""
-        return self._measured(path, lambda store: bytes(obstore.get(store, path).bytes()))
+        return bytes(
+            self._measured(path, lambda store: memoryview(obstore.get(store, path).bytes()))
+        )
 
     def stream(self, path: str) -> Iterator[bytes]:
         """Yield the content of a file in pieces, without ranges; errors as for `read`."""
@@ -142,7 +148,7 @@ class Store:
             self.bytes_read += len(piece)
             yield piece
 
-    def _measured(self, path: str, ask: Callable[[ObjectStore], bytes]) -> bytes:
+    def _measured(self, path: str, ask: Callable[[ObjectStore], memoryview]) -> memoryview:
         self._first_read = self._first_read or time.monotonic()
         data = self._retried(path, ask)
         self.bytes_read += len(data)

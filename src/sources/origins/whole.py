@@ -3,18 +3,21 @@
 import fcntl
 import logging
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 
 from tqdm import tqdm
 
+from src.command import InputError
 from src.sources.cache import Cache, cache_key
 from src.sources.origins.parallel import in_order
 from src.sources.origins.stores import Missing, Stat, Store
+from src.sources.packs import write
 
 logger = logging.getLogger(__name__)
 
-_PIECE = 16 * 2**20
-_IN_FLIGHT = 8
+_PIECE = 8 * 2**20
+_IN_FLIGHT = 4
 
 
 def whole_file(store: Store, file: str, stat: Stat, cache: Cache) -> Path:
@@ -24,8 +27,8 @@ def whole_file(store: Store, file: str, stat: Stat, cache: Cache) -> Path:
 
     Raises:
         Missing: there is no such file, or it changed its size.
-        InputError: access is refused, or the server does not answer.
-        OSError: another process downloads it, or the disk is full.
+        InputError: access is refused, the server does not answer, or another process downloads it.
+        OSError: the disk is full.
     """
     target = cache.path(cache_key("whole", store.url, file, str(stat.size), stat.version))
     if target.is_file():
@@ -33,8 +36,9 @@ def whole_file(store: Store, file: str, stat: Stat, cache: Cache) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     logger.info("%s: downloaded as a whole", "/".join(filter(None, (store.url, file))))
     part = target.with_suffix(".part")
-    with part.open("ab") as output:
-        fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    # Not buffered: what a full disk refuses must not be written when the file is closed.
+    with part.open("ab", buffering=0) as output:
+        _lock(output, part)
         if not stat.ranges:
             output.truncate(0)
         pieces = (
@@ -44,7 +48,7 @@ def whole_file(store: Store, file: str, stat: Stat, cache: Cache) -> Path:
             total=stat.size, initial=output.tell(), unit="B", unit_scale=True, disable=None
         ) as bar:
             for piece in pieces:
-                output.write(piece)
+                write(output.fileno(), piece, part)
                 bar.update(len(piece))
         if output.tell() != stat.size:
             part.unlink()
@@ -53,6 +57,13 @@ def whole_file(store: Store, file: str, stat: Stat, cache: Cache) -> Path:
     return target
 
 
-def _pieces(store: Store, file: str, begin: int, size: int) -> Iterator[bytes]:
+def _lock(output: FileIO, path: Path) -> None:
+    try:
+        fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InputError(f"{path}: another process downloads it; wait for its end") from error
+
+
+def _pieces(store: Store, file: str, begin: int, size: int) -> Iterator[memoryview]:
     ranges = [(start, min(start + _PIECE, size)) for start in range(begin, size, _PIECE)]
-    return in_order(lambda span: store.read(file, *span), ranges, _IN_FLIGHT)
+    return in_order(lambda span: store.view(file, *span), ranges, _IN_FLIGHT)

@@ -76,7 +76,7 @@ def read_members(read: Read, file: str, size: int, where: str) -> pa.Table:
     return members.filter(pc.invert(pc.ends_with(names, "/")))
 
 
-def content(record: bytes, name: str, size: int, crc: int) -> bytes:
+def content(record: bytes | memoryview, name: str, size: int, crc: int) -> bytes:
     """Return the content of a member from its record: local header and packed content.
 
     Raises:
@@ -86,7 +86,7 @@ def content(record: bytes, name: str, size: int, crc: int) -> bytes:
     """
     if size > MAX_CONTENT or (size > _SMALL and size > MAX_RATIO * len(record)):
         raise InputError(f"{name}: refused, {len(record)} bytes that unpack to {size} are no image")
-    if len(record) < _LOCAL.size or not record.startswith(_LOCAL_SIGNATURE):
+    if len(record) < _LOCAL.size or record[:4] != _LOCAL_SIGNATURE:
         raise Missing("no zip record where the directory says")
     header = _LOCAL.unpack_from(record)
     method, begin = header[3], _LOCAL.size + header[9] + header[10]

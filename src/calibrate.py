@@ -1,0 +1,145 @@
+"""Stage `calibrate`: the predictions of validation -> temperature, threshold, limit of distance."""
+
+import argparse
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from scipy.optimize import minimize_scalar
+from scipy.special import expit
+
+from src.calibration import Calibration, save_calibration
+from src.command import InputError, run
+from src.files import write_json
+from src.judging.curves import Ranking, dot
+from src.judging.intervals import bootstrap_intervals
+from src.judging.mcc import best_threshold
+from src.params import STRICT, load_params
+from src.schema import FAKE, LABELS, PREDICTIONS, REAL, read_table
+
+logger = logging.getLogger(__name__)
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+_TEMPERATURES = 1e-3, 1e3  # beyond them the scores say all or nothing
+_DIGITS = 6  # of a temperature, as they are written
+
+
+@dataclass(frozen=True, config=STRICT)
+class CalibrateParams:
+    """Section `calibrate` of params.yaml."""
+
+    far_quantile: Annotated[float, Field(gt=0, lt=1)]  # of validation is not far from training
+    bootstrap_rounds: Annotated[int, Field(ge=20)]  # for the interval of the temperature
+    confidence: Annotated[float, Field(ge=0.5, lt=1)]
+    seed: Annotated[int, Field(ge=0)]
+
+
+def calibrate(
+    validation: pd.DataFrame, params: CalibrateParams
+) -> tuple[Calibration, dict[str, float]]:
+    """Return all that is decided on `validation`, rows of predictions, and what it does to them.
+
+    Raises:
+        InputError: a class is missing, a logit is no number, or all logits are equal.
+    """
+    _check(validation)
+    labels, logits = validation["label"].to_numpy(), validation["logit"].to_numpy()
+    temperature = float(f"{fit_temperature(labels, logits):.{_DIGITS}g}")
+    if temperature >= _TEMPERATURES[1] / 2:
+        logger.warning("temperature %g: on validation the logits say nothing", temperature)
+    calibration = Calibration(
+        temperature=temperature,
+        threshold=best_threshold(Ranking(labels, expit(logits / temperature)).curve()),
+        # Source: Sun et al. 2022 (see reference.py), which keep 95 % of what is not far, too.
+        far_distance=float(np.quantile(validation["distance"], params.far_quantile)),
+    )
+    ends = bootstrap_intervals(
+        lambda weights: {"temperature": fit_temperature(labels, logits, weights)},
+        validation["group"].to_numpy(),
+        params.bootstrap_rounds,
+        params.confidence,
+        params.seed,
+    )["temperature"]
+    return calibration, {
+        "temperature": temperature,
+        "temperature_low": float(ends.low),
+        "temperature_high": float(ends.high),
+        "threshold": calibration.threshold,
+        "far_distance": calibration.far_distance,
+        "val_loss_before": log_loss(labels, logits),
+        "val_loss_after": log_loss(labels, logits / temperature),
+    }
+
+
+def fit_temperature(
+    labels: IntArray, logits: FloatArray, weights: FloatArray | None = None
+) -> float:
+    """Return the number that `logits`, shape (n,), are to be divided by to be log odds of fake.
+
+    It minimises the log loss on targets that are not quite 0 and 1, without which validation
+    images that are told apart without an error would ask for a temperature of 0.
+
+    Source: Guo et al. 2017, On Calibration of Modern Neural Networks, section 4.2; the targets
+    of Platt 1999, Probabilistic Outputs for Support Vector Machines, section 2.1.
+    """
+    counts = np.ones(len(logits)) if weights is None else weights
+    fakes, reals = dot(counts, labels == FAKE), dot(counts, labels == REAL)
+    targets = np.where(labels == FAKE, (fakes + 1) / (fakes + 2), 1 / (reals + 2))
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits * math.exp(-log_temperature)
+        return dot(counts, np.logaddexp(0, scaled) - targets * scaled)
+
+    lowest, highest = map(math.log, _TEMPERATURES)
+    found = minimize_scalar(loss, bounds=(lowest, highest), options={"xatol": 1e-8})
+    return math.exp(found.x)
+
+
+def log_loss(labels: IntArray, logits: FloatArray) -> float:
+    """Return the mean negative log likelihood of `labels` under log odds of fake."""
+    return float(np.mean(np.logaddexp(0, logits) - (labels == FAKE) * logits))
+
+
+def _check(validation: pd.DataFrame) -> None:
+    wrong = validation[~np.isfinite(validation["logit"])]
+    if len(wrong):
+        row = wrong.iloc[0]
+        raise InputError(f"logit {row['logit']} of {row['image_id']} is not a number")
+    for label, name in LABELS.items():
+        if not (validation["label"] == label).any():
+            raise InputError(
+                f"predictions hold no {name} image of split 'val' ({len(validation)} images): "
+                "calibration needs both classes"
+            )
+    if validation["logit"].nunique() == 1:
+        raise InputError(
+            f"every logit of validation is {validation['logit'].iloc[0]:g}: no threshold "
+            "separates them; train a detector that tells images apart"
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read, decide, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("predictions_csv", "calibration_json", "metrics_json"):
+        parser.add_argument(name, type=Path)
+    args = parser.parse_args(argv)
+    params = load_params(CalibrateParams, "calibrate")
+    predictions = read_table(args.predictions_csv, PREDICTIONS)
+    validation = predictions[predictions["split"] == "val"].reset_index(drop=True)
+    calibration, document = calibrate(validation, params)
+    save_calibration(calibration, args.calibration_json)
+    write_json({"calibrate": document}, args.metrics_json)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,133 @@
+"""Stage `gallery`: the worst errors -> sheets of them, what speaks for it, what they resemble."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+from accelerate import Accelerator
+from PIL import Image
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from tqdm import tqdm
+
+from src.command import InputError, run
+from src.decode import RGBImage, decode
+from src.files import replacing
+from src.heatmap import occlusion, paint
+from src.images import GridCrops
+from src.judging.sheets import contact_sheet
+from src.models import Detector, load_detector
+from src.params import STRICT, load_params
+from src.reference import load_reference
+from src.schema import ERRORS, LABELS, NEIGHBOURS, SPLIT_TABLE, read_table
+from src.scoring import fix_arithmetic
+from src.shards import ShardReader
+
+KINDS = ("false positive", "false negative")
+TILE = 200  # pixels; ArtiFact's images are 200 x 200
+
+
+@dataclass(frozen=True, config=STRICT)
+class GalleryParams:
+    """Section `gallery` of params.yaml."""
+
+    heatmap_cells: Annotated[int, Field(gt=0)]  # parts a side that are painted over in turn
+    threads: Annotated[int, Field(gt=0)]  # of the CPU: their number changes the last bits
+
+
+class Pictures:
+    """The images of a split table, by name."""
+
+    def __init__(self, splits: pd.DataFrame, raw: Path) -> None:
+        """Read from the shards in `raw`."""
+        self.rows: dict[Any, Any] = splits.set_index("image_id").to_dict("index")
+        self.reader = ShardReader(raw)
+
+    def image(self, image_id: str) -> RGBImage:
+        """Return the pixels of an image.
+
+        Raises:
+            InputError: the splits do not know it.
+        """
+        if image_id not in self.rows:
+            raise InputError(f"{image_id} is in the predictions but not in the splits")
+        row = self.rows[image_id]
+        return decode(self.reader.read(row["shard"], row["offset"], row["length"]))
+
+    def name(self, image_id: str) -> str:
+        """Return method and class of an image."""
+        row = self.rows[image_id]
+        return f"{row['method']} ({LABELS[row['label']]})"
+
+
+def error_sheet(
+    kind: str,
+    errors: pd.DataFrame,
+    neighbours: pd.DataFrame,
+    pictures: Pictures,
+    heatmap: "Heatmap",
+) -> Image.Image:
+    """Return one row per error: the image, its heat-map, the training images it is nearest to."""
+    tiles, captions = [], []
+    near = {str(image): rows for image, rows in neighbours.groupby("image", sort=False)}
+    for error in tqdm(errors.to_dict("records"), desc=f"{kind}s", unit=" images"):
+        image = pictures.image(error["image_id"])
+        tiles += [image, heatmap(image)]
+        said = f"P(fake) {error['score']:.4f}, distance {error['distance']:.2f}"
+        captions += [f"{error['method']}\n{said}", "orange speaks for fake,\nteal for real"]
+        for row in near[error["image_id"]].sort_values("place").to_dict("records"):
+            tiles.append(pictures.image(row["neighbour"]))
+            captions.append(f"{pictures.name(row['neighbour'])}\ndistance {row['distance']:.2f}")
+    title = f"{kind}s, the worst first; right of each its heat-map and the nearest training images"
+    columns = len(tiles) // len(errors) if tiles else len(KINDS) + 1
+    return contact_sheet(title if tiles else f"no {kind}s", tiles, captions, columns, TILE)
+
+
+class Heatmap:
+    """Paints what a detector finds in an image."""
+
+    def __init__(self, detector: Detector, crops_per_side: int, cells: int) -> None:
+        """Look at an image as `predict` does, in `cells` x `cells` parts."""
+        self.detector = detector
+        self.crop = GridCrops(detector.identity.view, crops_per_side)
+        self.cells = cells
+
+    def __call__(self, image: RGBImage) -> RGBImage:
+        """Return the coloured image, no side above TILE."""
+        heat = occlusion(image, self.crop, self.detector, self.cells)
+        return np.asarray(paint(image, heat, TILE))
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the paths on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    tables = ("errors_csv", "neighbours_csv", "splits_csv", "raw")
+    for name in (*tables, "weights", "identity", "reference", "gallery"):
+        parser.add_argument(name, type=Path)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read, paint, write one sheet per kind of error."""
+    args = parse_args(argv)
+    params = load_params(GalleryParams, "gallery")
+    errors = read_table(args.errors_csv, ERRORS)
+    neighbours = read_table(args.neighbours_csv, NEIGHBOURS)
+    pictures = Pictures(read_table(args.splits_csv, SPLIT_TABLE), args.raw)
+    fix_arithmetic(params.threads)
+    detector = load_detector(args.weights, args.identity).to(Accelerator().device)
+    crops_per_side = load_reference(args.reference).crops_per_side
+    heatmap = Heatmap(detector, crops_per_side, params.heatmap_cells)
+    with replacing(args.gallery) as folder:
+        folder.mkdir()
+        for kind in KINDS:
+            part = errors[errors["error"] == kind]
+            sheet = error_sheet(kind, part, neighbours, pictures, heatmap)
+            sheet.save(folder / f"{kind.replace(' ', '_')}s.png")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,1 @@
+"""How much a figure hangs on which images happened to be the test set."""

@@ -1,0 +1,1 @@
+"""How well images of a generator are told that training never saw."""

@@ -1,0 +1,1 @@
+"""What is left of a detector after images were recompressed, resized, blurred, ..."""

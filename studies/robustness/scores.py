@@ -1,0 +1,107 @@
+"""Detector and test images -> the logit of every image in every condition; each is decoded once."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from tqdm import tqdm
+
+from src.command import InputError, run
+from src.decode import RGBImage
+from src.images import Crops, GridCrops, ImageSet, build_loader, consecutive, default_workers
+from src.models import Detector, load_detector
+from src.params import load_params
+from src.reference import load_reference
+from src.schema import SPLIT_TABLE, read_table, write_table
+from src.scoring import fake_logit, fix_arithmetic
+from studies.robustness.conditions import (
+    CLEAN,
+    PARAMS,
+    Condition,
+    RobustnessParams,
+    conditions,
+    logits_schema,
+)
+from studies.robustness.corruptions import corrupt
+
+_DIGITS = 6  # of a logit, as in predictions.csv
+
+
+class Versions:
+    """Renders an image as it is and in every condition: all that is done with one decoding."""
+
+    def __init__(self, grid: GridCrops, wanted: Sequence[Condition], seed: int) -> None:
+        """Take the crops of `grid` from every version."""
+        self.grid = grid
+        self.wanted = wanted
+        self.seed = seed
+
+    def __call__(self, image: RGBImage, epoch: int, key: int) -> Crops:  # noqa: ARG002 - a Render
+        """Return the crops of the untouched image, then those of each condition."""
+        versions = [self.grid(image)]
+        for corruption, level in self.wanted:
+            versions.append(self.grid(corrupt(image, corruption, level, key, self.seed)))
+        return np.concatenate(versions)
+
+
+def scores(
+    table: pd.DataFrame,
+    root: Path,
+    detector: Detector,
+    crops_per_side: int,
+    params: RobustnessParams,
+) -> pd.DataFrame:
+    """Return image_id, method, group, label and a logit per condition for each row of `table`.
+
+    Logits are the log odds of fake, the mean over `crops_per_side` crops along each side: as many
+    as the stage `predict` takes, or the frozen threshold means nothing.
+    """
+    wanted = conditions(params)
+    grid = GridCrops(detector.identity.view, crops_per_side)
+    images = ImageSet(table, root, Versions(grid, wanted, params.seed))
+    device = Accelerator().device
+    detector.to(device).eval()
+    # One image at a time: it already makes a batch of crops, many of them.
+    loader = build_loader(images, consecutive(len(images), 1), default_workers())
+    at_once = params.batch_size * crops_per_side**2
+    logits = []
+    for batch, _ in tqdm(loader, desc="robustness", unit=" images"):
+        crops = torch.cat([_logits(detector, part.to(device)) for part in batch.split(at_once)])
+        by_version = crops.view(1 + len(wanted), -1, crops.shape[1]).mean(1)
+        logits.append(fake_logit(by_version.double()).numpy().round(_DIGITS))
+    columns = (CLEAN, *(condition.column for condition in wanted))
+    known = table[["image_id", "method", "group", "label"]].reset_index(drop=True)
+    return known.join(pd.DataFrame(np.stack(logits), columns=columns))
+
+
+@torch.no_grad()
+def _logits(detector: Detector, crops: Tensor) -> Tensor:
+    logits: Tensor = detector(crops)
+    return logits.float().cpu()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Score the test images in every condition."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("splits_csv", "raw", "weights", "identity", "reference", "logits_csv"):
+        parser.add_argument(name, type=Path)
+    args = parser.parse_args(argv)
+    params = load_params(RobustnessParams, "robustness", PARAMS)
+    splits = read_table(args.splits_csv, SPLIT_TABLE)
+    test = splits[splits["split"] == "test"].reset_index(drop=True)
+    if test.empty:
+        raise InputError(f"{args.splits_csv} has no test image")
+    fix_arithmetic(params.threads)
+    detector = load_detector(args.weights, args.identity)
+    crops_per_side = load_reference(args.reference).crops_per_side
+    table = scores(test, args.raw, detector, crops_per_side, params)
+    write_table(table, args.logits_csv, logits_schema(params))
+
+
+if __name__ == "__main__":
+    run(main)

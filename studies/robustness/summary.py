@@ -1,0 +1,142 @@
+"""Logits of every condition -> AUROC and MCC at the frozen threshold, along every corruption."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from src.calibration import Calibration, load_calibration
+from src.command import run
+from src.files import replacing, write_json
+from src.judging.curves import FloatArray
+from src.judging.intervals import bootstrap_intervals
+from src.judging.judgement import EvaluateParams
+from src.judging.paired import Scored
+from src.params import load_params
+from src.schema import read_table
+from studies.robustness.conditions import (
+    CLEAN,
+    PARAMS,
+    UNTOUCHED,
+    Condition,
+    RobustnessParams,
+    conditions,
+    logits_schema,
+)
+from studies.robustness.figure import draw
+from studies.tables import markdown, with_ends, write_results
+
+FIGURES = ("auroc", "mcc", "recall", "specificity")
+CURVES = ("auroc", "mcc")
+
+
+def curves(
+    logits: pd.DataFrame,
+    wanted: Sequence[Condition],
+    calibration: Calibration,
+    params: EvaluateParams,
+) -> pd.DataFrame:
+    """Return one row per condition, the untouched images first and at the start of their curves.
+
+    Columns: corruption, level, `FIGURES` with low and high ends, and `CURVES` of the untouched
+    images beside them (auroc_clean, mcc_clean).
+    """
+    columns = [CLEAN, *(condition.column for condition in wanted)]
+    y_true = logits["label"].to_numpy()
+    scores = calibration.probability(logits[columns].to_numpy())
+    scored = [Scored(y_true, column, calibration.threshold) for column in scores.T]
+
+    def statistic(weights: FloatArray | None) -> dict[str, FloatArray]:
+        figures = [each.figures(weights) for each in scored]
+        return {name: np.array([each[name] for each in figures]) for name in FIGURES}
+
+    values = statistic(None)
+    ends = bootstrap_intervals(
+        statistic,
+        logits["group"].to_numpy(),
+        params.bootstrap_rounds,
+        params.confidence,
+        params.seed,
+    )
+    rows = [(CLEAN, np.nan), *wanted]
+    table = pd.DataFrame(rows, columns=["corruption", "level"])
+    for name in FIGURES:
+        table[name], table[f"{name}_low"], table[f"{name}_high"] = values[name], *ends[name]
+    for name in CURVES:
+        table[f"{name}_clean"] = values[name][0]
+    return _with_starts(table)
+
+
+def _with_starts(table: pd.DataFrame) -> pd.DataFrame:
+    """Return `table` with the clean row once more on every curve that has a place for it."""
+    parts = [table.iloc[:1]]
+    for corruption, curve in table.iloc[1:].groupby("corruption", sort=False):
+        if corruption in UNTOUCHED:
+            start = table.iloc[:1].assign(corruption=corruption, level=UNTOUCHED[str(corruption)])
+            rest = curve[curve["level"] != UNTOUCHED[str(corruption)]]
+            curve = pd.concat([start, rest]).sort_values("level")
+        parts.append(curve)
+    return pd.concat(parts, ignore_index=True)
+
+
+def summary(table: pd.DataFrame) -> dict[str, Any]:
+    """Return the clean figures, and mean and worst of each curve, by corruption."""
+    clean = table[table["corruption"] == CLEAN].iloc[0]
+    document: dict[str, Any] = {CLEAN: {name: float(clean[name]) for name in CURVES}}
+    for corruption, curve in table[table["corruption"] != CLEAN].groupby("corruption"):
+        touched = curve[curve["level"] != UNTOUCHED.get(str(corruption))]
+        document[str(corruption)] = {
+            f"{name}_{kind}": float(getattr(touched[name], reduce)())
+            for name in CURVES
+            for kind, reduce in (("mean", "mean"), ("worst", "min"))
+        }
+    return document
+
+
+def page(table: pd.DataFrame, images: int, groups: int) -> str:
+    """Return what `make robustness` ends with, as Markdown."""
+    rows = [
+        [
+            row["corruption"],
+            "" if row["corruption"] == CLEAN else f"{row['level']:g}",
+            *(with_ends(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in CURVES),
+            f"{row['recall']:.3f}",
+            f"{row['specificity']:.3f}",
+        ]
+        for row in table.to_dict("records")
+        if row["level"] != UNTOUCHED.get(row["corruption"])
+    ]
+    return "\n".join(
+        [
+            f"# Robustness, on {images} test images of {groups} groups",
+            "",
+            markdown(["corruption", "level", "AUROC", "MCC", "recall", "specificity"], rows),
+            "",
+            "MCC, recall and specificity at the threshold that was frozen on untouched validation "
+            "images. A low recall says that fakes pass, a low specificity that reals are accused.",
+            "",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the logits, judge every condition, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("logits_csv", "calibration_json", "results"):
+        parser.add_argument(name, type=Path)
+    args = parser.parse_args(argv)
+    params = load_params(RobustnessParams, "robustness", PARAMS)
+    evaluate = load_params(EvaluateParams, "evaluate")
+    logits = read_table(args.logits_csv, logits_schema(params))
+    table = curves(logits, conditions(params), load_calibration(args.calibration_json), evaluate)
+    text = page(table, len(logits), logits["group"].nunique())
+    with replacing(args.results) as results:
+        write_results(results, {"curves": table}, {"curves": draw(table)}, text)
+        write_json({"robustness": summary(table)}, results / "metrics.json")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,137 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+
+from src import calibrate as stage
+from src.calibrate import (
+    CalibrateParams,
+    FloatArray,
+    IntArray,
+    calibrate,
+    fit_temperature,
+    log_loss,
+)
+from src.calibration import load_calibration
+from src.command import InputError
+from src.schema import PREDICTIONS, write_table
+from tests.make_predictions import make_predictions
+
+PARAMS = CalibrateParams(far_quantile=0.9, bootstrap_rounds=50, confidence=0.95, seed=0)
+PATHS = ["predictions.csv", "calibration.json", "calibrate.json"]
+
+
+@pytest.fixture(scope="module")
+def validation() -> pd.DataFrame:
+    predictions = make_predictions(images_per_method=60, seed=0)
+    return predictions[predictions["split"] == "val"]
+
+
+def drawn(count: int, temperature: float) -> tuple[IntArray, FloatArray]:
+    """Return labels and the logits of a detector that is `temperature` times too sure of them."""
+    generator = np.random.default_rng(0)
+    logits = generator.normal(0, 2, count)
+    labels = (generator.random(count) < expit(logits)).astype(np.int64)
+    return labels, logits * temperature
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+def test_the_temperature_undoes_what_made_the_logits_too_sure(temperature: float) -> None:
+    assert fit_temperature(*drawn(20_000, temperature)) == pytest.approx(temperature, rel=0.05)
+
+
+def test_no_other_temperature_has_a_smaller_loss() -> None:
+    labels, logits = drawn(20_000, 2.0)
+    best = fit_temperature(labels, logits)
+
+    for other in (0.9, 0.97, 1.03, 1.1):
+        assert log_loss(labels, logits / best) < log_loss(labels, logits / (best * other))
+
+
+def test_an_image_drawn_twice_is_two_images() -> None:
+    labels, logits = drawn(300, 1.5)
+    times = np.random.default_rng(1).integers(0, 4, 300)
+
+    weighted = fit_temperature(labels, logits, times.astype(np.float64))
+    assert weighted == pytest.approx(fit_temperature(labels.repeat(times), logits.repeat(times)))
+
+
+def test_images_told_apart_without_an_error_ask_for_no_certainty() -> None:
+    temperature = fit_temperature(np.array([0, 0, 1, 1]), np.array([-2.0, -1, 1, 2]))
+
+    # Four images do not show odds of more than 3 to 1: (2 + 1) / (2 + 2).
+    assert expit(2 / temperature) == pytest.approx(0.8, abs=0.05)
+
+
+def test_every_decision_is_free_of_the_test_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stage, "load_params", lambda *_: PARAMS)
+    predictions = make_predictions(images_per_method=30, seed=0)
+    is_test = predictions["split"] == "test"
+    shuffled = predictions.copy()
+    labels = predictions.loc[is_test, "label"].to_numpy()
+    shuffled.loc[is_test, "label"] = np.random.default_rng(0).permutation(labels)
+    assert not shuffled.equals(predictions)
+    written = []
+    for table in (predictions, shuffled):
+        write_table(table, tmp_path / PATHS[0], PREDICTIONS)
+        stage.main(PATHS)
+        written.append([(tmp_path / name).read_bytes() for name in PATHS[1:]])
+
+    assert written[0] == written[1]
+    document = json.loads(written[0][1])["calibrate"]
+    calibration = load_calibration(tmp_path / PATHS[1])
+    assert document["temperature"] == calibration.temperature
+    assert document["threshold"] == calibration.threshold
+    assert document["far_distance"] == calibration.far_distance
+
+
+def test_the_document_holds_what_it_did_to_validation(validation: pd.DataFrame) -> None:
+    calibration, document = calibrate(validation.assign(logit=3 * validation["logit"]), PARAMS)
+
+    assert document["temperature_low"] < calibration.temperature < document["temperature_high"]
+    assert document["val_loss_after"] < document["val_loss_before"]
+
+
+def test_the_asked_share_of_validation_is_not_far(validation: pd.DataFrame) -> None:
+    calibration, _ = calibrate(validation, PARAMS)
+
+    near = validation["distance"] <= calibration.far_distance
+    assert near.mean() == pytest.approx(PARAMS.far_quantile, abs=0.01)
+
+
+def test_the_threshold_is_of_calibrated_scores(validation: pd.DataFrame) -> None:
+    there, _ = calibrate(validation, PARAMS)
+    sure, _ = calibrate(validation.assign(logit=5 * validation["logit"]), PARAMS)
+
+    assert sure.temperature == pytest.approx(5 * there.temperature, rel=1e-4)
+    assert sure.threshold == pytest.approx(there.threshold, rel=1e-4)
+
+
+@pytest.mark.parametrize(("label", "name"), [(0, "real"), (1, "fake")])
+def test_validation_needs_both_classes(validation: pd.DataFrame, label: int, name: str) -> None:
+    with pytest.raises(InputError, match=f"no {name} image of split 'val'"):
+        calibrate(validation[validation["label"] != label], PARAMS)
+
+
+def test_a_constant_detector_is_refused(validation: pd.DataFrame) -> None:
+    with pytest.raises(InputError, match=r"every logit of validation is 0\.5: no threshold"):
+        calibrate(validation.assign(logit=0.5), PARAMS)
+
+
+def test_logits_are_numbers(validation: pd.DataFrame) -> None:
+    with pytest.raises(InputError, match=r"logit nan of .* is not a number"):
+        calibrate(validation.assign(logit=float("nan")), PARAMS)
+
+
+def test_logits_that_say_nothing_are_warned_of(
+    validation: pd.DataFrame, caplog: pytest.LogCaptureFixture
+) -> None:
+    calibrate(validation.assign(logit=-validation["logit"]), PARAMS)
+
+    assert "on validation the logits say nothing" in caplog.text

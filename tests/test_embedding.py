@@ -1,0 +1,48 @@
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from src.embedding import Embedder, embed, last_layer
+from src.images import GridCrops, ImageSet
+from src.models import build_detector
+from src.scoring import Scorer, fake_logit
+from tests.make_training import MODEL, make_split
+
+CLASSES = ("real", "glide", "stylegan2")
+
+
+def test_logits_and_features_come_from_one_pass(tmp_path: Path) -> None:
+    table = make_split(tmp_path / "raw", [("test", 3)])
+    detector = build_detector(MODEL, CLASSES, 0).eval()
+    nn.init.normal_(detector.network.get_parameter("head.weight"))
+    images = ImageSet(table, tmp_path / "raw", GridCrops(detector.identity.view, 2))
+    accelerator = Accelerator(cpu=True)
+    embedding = embed(detector, images, 5, accelerator, "test")
+
+    logits = Scorer(images, 5, accelerator, 0)(detector)
+    np.testing.assert_array_equal(embedding.logits, fake_logit(logits.double()).numpy().round(6))
+    # The last layer is linear, so the mean of the features has the mean of the logits.
+    head = detector.network.get_submodule("head")
+    with torch.no_grad():
+        torch.testing.assert_close(head(torch.from_numpy(embedding.features)), logits)
+
+
+def test_the_last_layer_is_found_in_any_network() -> None:
+    network = nn.Sequential(nn.Linear(4, 2), nn.ReLU(), nn.Linear(2, 2), nn.Identity())
+    assert last_layer(network, 2) is network[2]
+    bank = nn.ModuleDict({"body": nn.Linear(4, 5), "head": nn.Identity()})
+    assert last_layer(bank, 2) is bank["head"]
+
+
+def test_features_are_of_the_images_that_were_asked_about() -> None:
+    detector = build_detector(MODEL, CLASSES, 0).eval()
+    embedder = Embedder(detector)
+    images = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        together = embedder(images)
+        alone = torch.cat([embedder(image[None]) for image in images])
+    torch.testing.assert_close(together, alone)
+    assert together.shape == (4, 3 + 32)
