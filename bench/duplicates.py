@@ -79,7 +79,8 @@ def with_faiss(hashes: NDArray[np.uint64]) -> IntArray:
     index = faiss.IndexBinaryFlat(64)
     index.add(rows)
     limits, _, right = index.range_search(rows, DISTANCE + 1)  # it wants less than that
-    left = np.repeat(np.arange(len(hashes)), np.diff(limits.astype(np.int64)))
+    found: IntArray = np.asarray(limits[1:] - limits[:-1], dtype=np.int64)
+    left = np.repeat(np.arange(len(hashes)), found)
     return _components(len(hashes), left, right)
 
 

@@ -48,7 +48,11 @@ class Point(NamedTuple):
 def run(scale: float, folder: Path) -> Outcome:
     """Measure every stage at every size, each in a process of its own; fit the exponents."""
     sizes = sorted({max(2000, round(size * scale)) for size in SIZES})
-    points = [point for size in sizes for point in measure_at(size, folder / str(size))]
+    return outcome([point for size in sizes for point in measure_at(size, folder / str(size))])
+
+
+def outcome(points: Sequence[Point]) -> Outcome:
+    """Return figures, table and picture."""
     table = pd.DataFrame(points).sort_values(["stage", "rows"], ignore_index=True)
     exponents = {
         str(stage): exponent(of_stage.tail(sum(size >= FITTED_FROM for size in SIZES)))

@@ -83,7 +83,7 @@ def measure(work: dict[str, Loader], rounds: int) -> dict[str, list[Cost]]:
 
 def pace(batches: Iterable[Any]) -> Cost:
     """Return the cost of a batch once the workers have started."""
-    times = []
+    times: list[tuple[float, float]] = []
     iterator = iter(batches)
     processes = [psutil.Process()]
     for _ in iterator:

@@ -20,8 +20,8 @@ def make_jpegs(count: int) -> list[bytes]:
     jpegs = []
     for _ in range(count):
         coarse = rng.integers(0, 256, (12, 12, 3)).astype(np.float32)
-        picture = cv2.resize(coarse, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
-        picture += rng.normal(scale=6, size=picture.shape)
+        smooth = np.asarray(cv2.resize(coarse, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC))
+        picture = smooth + rng.normal(scale=6, size=smooth.shape)
         pixels = np.ascontiguousarray(picture.clip(0, 255), dtype=np.uint8)
         quality = int(rng.integers(65, 101))
         jpegs.append(simplejpeg.encode_jpeg(pixels, quality, colorsubsampling="420"))

@@ -62,7 +62,7 @@ def ratio(
     if slow not in costs:
         return None
     pairs = zip(costs[slow], costs[fast], strict=True)
-    return median(getattr(one, unit) / getattr(other, unit) for one, other in pairs)
+    return float(median(getattr(one, unit) / getattr(other, unit) for one, other in pairs))
 
 
 def medians(costs: Mapping[str, list[Cost]]) -> dict[str, dict[str, float]]:

@@ -79,13 +79,13 @@ def bare_steps(model: Detector, training: Training, batches: Iterator[Batch]) ->
         batch = next(batches)
         logits = model(batch.images)
         loss = cross_entropy(logits, targets[batch.rows], label_smoothing=params.label_smoothing)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's omission
         if params.clip_norm:
             clip_grad_norm_(model.parameters(), params.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
         if average:
             average.update_parameters(model)
-        losses.append(float(loss))
+        losses.append(loss.item())
 
     return step

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 from bench.no_change import dvc, prepare
@@ -26,10 +27,10 @@ def run(scale: float, folder: Path) -> Outcome:
             for layout in LAYOUTS:
                 project = folder / layout
                 add_remote(project, f"s3://bench/{layout}-{number}", server.endpoint)
-                push = cost_of(lambda at=project: dvc(at, "push"))
+                push = cost_of(partial(dvc, project, "push"))
                 for path in (project / ".dvc" / "cache", project / "images"):
                     shutil.rmtree(path)
-                pull = cost_of(lambda at=project: dvc(at, "pull"))
+                pull = cost_of(partial(dvc, project, "pull"))
                 costs.setdefault(f"push {layout}", []).append(push)
                 costs.setdefault(f"pull {layout}", []).append(pull)
     return Outcome(

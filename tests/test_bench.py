@@ -10,6 +10,7 @@ from bench import __main__ as bench
 from bench.jobs import JOBS, run_job
 from bench.results import Figure, Outcome, at_least, at_most, record
 from bench.timing import Cost, in_child, interleaved, ratio
+from src.command import InputError
 
 OUTCOME = Outcome(
     [
@@ -63,7 +64,7 @@ def test_the_ratio_is_the_median_over_rounds() -> None:
 def test_work_is_interleaved_and_the_first_round_does_not_count() -> None:
     calls: list[str] = []
     work = {name: lambda name=name: calls.append(name) for name in "ab"}
-    costs = interleaved(2, work)  # type: ignore[arg-type]  # mypy does not see the default
+    costs = interleaved(2, work)
     assert "".join(calls) == "ababab"
     assert [len(of_work) for of_work in costs.values()] == [2, 2]
 
@@ -81,7 +82,7 @@ def test_a_missed_goal_is_named_and_fails(tmp_path: Path, monkeypatch: pytest.Mo
     [(["loadr"], "unknown job 'loadr'; choose from metadata"), (["--scale", "2"], "--scale 2.0:")],
 )
 def test_a_wrong_argument_is_named(arguments: list[str], message: str) -> None:
-    with pytest.raises(bench.InputError, match=message):
+    with pytest.raises(InputError, match=message):
         bench.main(arguments)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from src.command import InputError
 from tests.conftest import ROOT
 from tests.make_data import encode, make_image
 from tests.test_metadata import NUMBERS, write_images
@@ -144,20 +145,20 @@ def test_a_scheduler_without_workers_is_named(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(on_dask, "CONNECT_SECONDS", 1)
-    with pytest.raises(on_dask.InputError, match="has no workers: in this checkout, on every"):
+    with pytest.raises(InputError, match="has no workers: in this checkout, on every"):
         on_dask.connect(cluster.address)
 
 
 def test_a_scheduler_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
     monkeypatch.setattr(on_dask, "CONNECT_SECONDS", 1)
-    with pytest.raises(on_dask.InputError, match="no Dask scheduler answers at tcp:"):
+    with pytest.raises(InputError, match="no Dask scheduler answers at tcp:"):
         on_dask.connect("tcp://127.0.0.1:9")
 
 
 def test_without_dask_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(on_dask.InputError, match="Dask is missing"):
+    with pytest.raises(InputError, match="Dask is missing"):
         on_dask.connect("tcp://127.0.0.1:9")
 
 

@@ -35,13 +35,13 @@ def connect(scheduler: str) -> Any:
         InputError: Dask is not installed, or nobody answers, or there are no workers.
     """
     try:
-        from distributed import Client
+        distributed: Any = importlib.import_module("distributed")
     except ImportError as error:
         raise InputError(
             f"Dask is missing ({error}): make setup, or uv pip install distributed"
         ) from error
     try:
-        client = Client(scheduler, timeout=CONNECT_SECONDS)
+        client = distributed.Client(scheduler, timeout=CONNECT_SECONDS)
     except (OSError, ValueError) as error:
         raise InputError(
             f"no Dask scheduler answers at {scheduler}: start one in a checkout of this "
