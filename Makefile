@@ -7,12 +7,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# What is measured, and what it is compared with: an environment of its own.
+BENCH := .scratch/bench
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # albumentations asks the network for its newest version at import; DVC reports its usage.
 export NO_ALBUMENTATIONS_UPDATE := 1
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup plan repro format check test test-unit remote s3 doctor verify push gate baselines diff compare crossval holdout robustness report lock clean
+.PHONY: help setup plan repro format check test test-unit remote s3 doctor verify push gate baselines diff compare crossval holdout robustness report bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -94,8 +96,20 @@ report: $(READY) ## the last run, with its studies, as one page: report/report.h
 	dvc repro
 	dvc repro --single-item --force report/dvc.yaml  # studies may be new: it cannot depend on what need not exist
 
-lock: $(READY) ## compile requirements.in into requirements.txt
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet requirements.in --output-file requirements.txt
+bench: $(BENCH)/.ready ## measure against other ways, in bench/results.md [JOB=loader one alone] [SCALE=0.01 a trial of a minute or two]
+	@PATH="$(CURDIR)/$(BENCH)/venv/bin:$(CURDIR)/$(BENCH)/tools:$$PATH" python -m bench $(JOB) $(if $(SCALE),--scale $(SCALE) --results $(BENCH)/results)
+
+# aws pins another botocore than dvc-s3, so it cannot live in one environment with it.
+$(BENCH)/.ready: $(READY) bench/requirements.txt
+	uv venv --quiet --clear --python $(BIN)/python $(BENCH)/venv
+	UV_COMPILE_BYTECODE=1 uv pip sync --quiet --python $(BENCH)/venv/bin/python --require-hashes requirements.txt bench/requirements.txt
+	UV_TOOL_DIR=$(BENCH)/aws UV_TOOL_BIN_DIR=$(BENCH)/tools uv tool install --quiet --force --python $(BIN)/python awscli==1.46.3
+	@touch $@
+
+lock: $(READY) ## compile requirements.in into requirements.txt, here and in bench/
+	for folder in . bench; do \
+	    (cd $$folder && uv pip compile --universal --python-version 3.11 --generate-hashes --quiet requirements.in --output-file requirements.txt); \
+	done
 
 clean: ## delete the environment
 	rm -rf $(VENV)

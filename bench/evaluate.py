@@ -1,13 +1,13 @@
-"""How fast the bootstrap is, and against a loop over scikit-learn: python -m bench.evaluate."""
+"""How fast half a million predictions are judged, against a loop over scikit-learn."""
 
-import argparse
-import resource
-import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score, matthews_corrcoef, roc_auc_score
 
+from bench.results import Figure, Outcome, at_least, at_most
+from bench.timing import in_child, interleaved, medians, ratio, repeats
 from src.judging.curves import FloatArray, Ranking, auroc
 from src.judging.intervals import bootstrap
 from src.judging.judgement import EvaluateParams, judge
@@ -15,15 +15,51 @@ from src.judging.mcc import mcc
 from src.judging.metrics import average_precision, confusion, outcomes
 from src.schema import FAKE
 
+IMAGES, BOOTSTRAPS, METHODS = 500_000, 1000, 16
+# Bootstrap rounds in one repeat: enough for a second, and the loop takes as long for one of them.
+OURS, THEIRS, REPEATS = 50, 1, 3
 THRESHOLD = 0.5
 
 
-def predictions(images: int, methods: int) -> pd.DataFrame:
+def run(scale: float, folder: Path) -> Outcome:  # noqa: ARG001 - needs no files
+    """Compare a round of MCC, AUROC and AP; then judge with all figures, curves and slices."""
+    images = max(500, round(IMAGES * scale))
+    test = predictions(images)
+    costs = interleaved(
+        repeated := repeats(REPEATS, scale),
+        {"here": lambda: ours(test, OURS), "loop": lambda: scikit_learn(test, THEIRS)},
+    )
+    rounds = max(20, round(BOOTSTRAPS * scale))
+    _, whole = in_child(judge_all, images, rounds)
+    slower = ratio(costs, "loop", "here", "cpu")
+    return Outcome(
+        [
+            Figure(
+                "a round of the bootstrap of MCC, AUROC and AP",
+                "scikit-learn on resampled rows",
+                None if slower is None else slower * OURS / THEIRS,
+                at_least(50),
+            ),
+            Figure(f"processor time of all, {rounds} rounds", "", whole.cpu, at_most(60, "s")),
+            Figure("memory", "", whole.gigabytes, at_most(2, "GB")),
+        ],
+        {
+            "images": images,
+            "median": medians(costs),
+            "repeats": repeated,
+            "rounds": {"here": OURS, "loop": THEIRS},
+            "wall_seconds": whole.wall,
+        },
+        ("numpy", "pandas", "scikit-learn", "scipy"),
+    )
+
+
+def predictions(images: int) -> pd.DataFrame:
     """Return made-up test predictions of balanced classes, three images a group."""
     generator = np.random.default_rng(0)
     label = np.arange(images) % 2
     logit = 2 * (label - 0.5) + generator.normal(size=images)
-    method = pd.Series(generator.integers(methods, size=images) * 2 + label).map("m{:02d}".format)
+    method = pd.Series(generator.integers(METHODS, size=images) * 2 + label).map("m{:02d}".format)
     return pd.DataFrame(
         {
             "image_id": pd.Series(range(images)).map("image/{:07d}".format),
@@ -37,8 +73,8 @@ def predictions(images: int, methods: int) -> pd.DataFrame:
     )
 
 
-def ours(test: pd.DataFrame, rounds: int) -> float:
-    """Return the seconds that `rounds` of MCC, AUROC and AP take."""
+def ours(test: pd.DataFrame, rounds: int) -> None:
+    """Draw `rounds` of MCC, AUROC and AP."""
     y_true, y_score = test["label"].to_numpy(), test["score"].to_numpy()
     cells = outcomes(y_true, (y_score >= THRESHOLD).astype(np.int64))
     ranking = Ranking(y_true, y_score)
@@ -48,15 +84,12 @@ def ours(test: pd.DataFrame, rounds: int) -> float:
         counts = confusion(cells, weights)
         return {"mcc": mcc(counts), "auroc": auroc(curve), "ap": average_precision(curve)}
 
-    start = time.perf_counter()
     bootstrap(statistic, test["group"].to_numpy(), rounds, seed=0)
-    return time.perf_counter() - start
 
 
-def scikit_learn(test: pd.DataFrame, rounds: int) -> float:
-    """Return the seconds that the same three figures take on resampled rows."""
+def scikit_learn(test: pd.DataFrame, rounds: int) -> None:
+    """Draw the same three figures on resampled rows."""
     generator = np.random.default_rng(0)
-    start = time.perf_counter()
     rows_of = list(test.groupby("group").indices.values())
     y_true, y_score = test["label"].to_numpy(), test["score"].to_numpy()
     for _ in range(rounds):
@@ -65,25 +98,8 @@ def scikit_learn(test: pd.DataFrame, rounds: int) -> float:
         matthews_corrcoef(y_true[rows], y_score[rows] >= THRESHOLD)
         roc_auc_score(y_true[rows], y_score[rows])
         average_precision_score(y_true[rows], y_score[rows])
-    return time.perf_counter() - start
 
 
-def main() -> None:
-    """Print seconds per round of both, and what a whole judgement takes."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=500_000)
-    parser.add_argument("--rounds", type=int, default=1000)
-    args = parser.parse_args()
-    test = predictions(args.images, methods=16)
-    fast, slow = ours(test, rounds=20) / 20, scikit_learn(test, rounds=3) / 3
-    print(f"{args.images:,} images, MCC + AUROC + AP, seconds per round:")
-    print(f"  scikit-learn on resampled rows {slow:.3f}, here {fast:.4f}, ratio {slow / fast:.0f}")
-    start = time.perf_counter()
-    judge(test, THRESHOLD, EvaluateParams(args.rounds, 0.95, 15, 20, 12, 0))
-    seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"  whole judgement, {args.rounds:,} rounds: {seconds:.0f} s, peak memory {peak:.2f} GiB")
-
-
-if __name__ == "__main__":
-    main()
+def judge_all(images: int, rounds: int) -> None:
+    """Judge as the stage does."""
+    judge(predictions(images), THRESHOLD, EvaluateParams(rounds, 0.95, 15, 20, 12, 0))

@@ -1,25 +1,52 @@
-"""How many times faster `measure` is than the usual Pillow, numpy and scipy, on one core.
-
-python -m bench.metadata FOLDER_OF_IMAGES
-"""
+"""How many images a core describes in a second, against the usual Pillow, numpy and imagehash."""
 
 import hashlib
 import io
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from scipy.fft import dct
 from scipy.ndimage import laplace
 
-from src.measures import measure
+from bench.pictures import make_jpegs, shard_table
+from bench.results import Figure, Outcome, at_least
+from bench.timing import installed, interleaved, medians, ratio, repeats
+from src.metadata import measure_images
+from src.shards import ShardReader
+
+IMAGES, ROUNDS = 1000, 5
+
+
+def run(scale: float, folder: Path) -> Outcome:
+    """Compare the stage's pass over shards with a loop over loose files in memory."""
+    count = max(8, round(IMAGES * scale))
+    jpegs = make_jpegs(count)
+    table = shard_table(jpegs, folder / "raw")
+    index = table.assign(sha256=[hashlib.sha256(content).hexdigest() for content in jpegs])
+    reader = ShardReader(folder / "raw")
+    work: dict[str, Callable[[], object]] = {"here": lambda: measure_images(index, reader)}
+    if installed("imagehash"):
+        work["usual"] = lambda: [usual(content) for content in jpegs]
+    costs = interleaved(rounds := repeats(ROUNDS, scale), work)
+    return Outcome(
+        [
+            Figure(
+                "images/s of a core",
+                "Pillow, numpy, scipy, imagehash, one image at a time",
+                ratio(costs, "usual", "here", "cpu"),
+                at_least(5),
+            )
+        ],
+        {"images": count, "rounds": rounds, "median": medians(costs)},
+        ("imagehash", "numpy", "opencv-python-headless", "pillow", "scipy", "simplejpeg"),
+    )
 
 
 def usual(data: bytes) -> tuple[object, ...]:
     """Return the same measures, as a notebook would compute them."""
+    import imagehash  # not in requirements.txt
+
     image = Image.open(io.BytesIO(data))
     tables = getattr(image, "quantization", {})
     pixels = np.asarray(image.convert("RGB"), dtype=np.float64)
@@ -27,11 +54,8 @@ def usual(data: bytes) -> tuple[object, ...]:
     red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
     rg, yb = red - green, (red + green) / 2 - blue
     colour = np.hypot(rg.std(), yb.std()) + 0.3 * np.hypot(rg.mean(), yb.mean())
-    # What imagehash.phash does.
-    small = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.LANCZOS))
-    waves = dct(dct(small, axis=0), axis=1)[:8, :8]
-    bits = waves > np.median(waves)
     return (
+        hashlib.sha256(data).hexdigest(),
         image.size,
         image.format,
         tables,
@@ -39,25 +63,5 @@ def usual(data: bytes) -> tuple[object, ...]:
         luma.std(),
         laplace(luma).var(),
         colour,
-        bits,
+        str(imagehash.phash(image)),
     )
-
-
-def seconds(function: Callable[[bytes], object], files: list[bytes]) -> float:
-    """Return the processor time of one pass over `files`, the best of three."""
-    times = []
-    for _ in range(3):
-        start = time.process_time()
-        for data in files:
-            function(data)
-            hashlib.sha256(data).hexdigest()
-        times.append(time.process_time() - start)
-    return min(times)
-
-
-if __name__ == "__main__":
-    paths = sorted(path for path in Path(sys.argv[1]).rglob("*.jpg"))[:500]
-    files = [path.read_bytes() for path in paths]
-    ours, theirs = seconds(measure, files), seconds(usual, files)
-    print(f"usual {len(files) / theirs:.0f}, ours {len(files) / ours:.0f} images/s a core")
-    print(f"ratio {theirs / ours:.1f}")

@@ -1,49 +1,41 @@
-"""Time and memory of planning a subset of 2.5 million images: `python -m bench.plan`.
+"""Time and memory of planning a subset out of one zip of 2.5 million images."""
 
-Writes ArtiFact's zip as its mirror has it, names and tables but no image, and runs the stage's own
-command on it.
-"""
-
-import argparse
-import json
 import os
-import resource
 import struct
-import subprocess
-import sys
-import tempfile
-import time
 import zlib
 from pathlib import Path
 
+from bench.results import Figure, Outcome, at_most
+from bench.tables import ROWS, write_params
+from bench.timing import in_child
+from src import download
 from src.schema import REAL
 from src.sources.methods import METHODS
 
-ROOT = Path(__file__).parents[1]
+DRAWN_PER_METHOD = 3000
 
 
-def main() -> None:
-    """Print seconds and gigabytes."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=2_500_000)
-    parser.add_argument("--images-per-method", type=int, default=3_000)
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_sparse_zip(folder / "artifact.zip", args.images)
-        write_params(folder, args.images_per_method)
-        begin = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "src.download", "--plan"],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            check=True,
-        )
-        seconds = time.perf_counter() - begin
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    processor = used.ru_utime + used.ru_stime
-    print(f"{args.images:,} images listed: {seconds:.1f} s ({processor:.1f} s of processor time)")
-    print(f"{used.ru_maxrss / 1e6:.2f} GB of memory at most")
+def run(scale: float, folder: Path) -> Outcome:
+    """Write ArtiFact's zip as its mirror has it, names and tables but no image, and plan."""
+    images = max(2000, round(ROWS * scale))
+    write_sparse_zip(folder / "artifact.zip", images)
+    drawn = max(1, round(DRAWN_PER_METHOD * scale))
+    write_params(folder, download=section(folder / "artifact.zip", drawn))
+    _, cost = in_child(plan, folder)
+    return Outcome(
+        [
+            Figure("processor time", "", cost.cpu, at_most(60, "s")),
+            Figure("memory", "", cost.gigabytes, at_most(1.5, "GB")),
+        ],
+        {"images": images, "wall_seconds": cost.wall},
+        ("numpy", "pandas", "pyarrow"),
+    )
+
+
+def plan(folder: Path) -> None:
+    """Run the command of `make plan` in `folder`."""
+    os.chdir(folder)
+    download.main(["--plan"])
 
 
 def write_sparse_zip(path: Path, members: int) -> None:
@@ -86,11 +78,11 @@ def entry(name: bytes, size: int, crc: int, offset: int) -> bytes:
     return head + rest + name + struct.pack("<2HQ", 1, 8, offset)
 
 
-def write_params(folder: Path, images_per_method: int) -> None:
-    """Write params.yaml (JSON is YAML) with the section that the stage reads."""
-    section = {
+def section(origin: Path, images_per_method: int) -> dict[str, object]:
+    """Return section `download` of params.yaml."""
+    return {
         "source": "artifact",
-        "origin": str(folder / "artifact.zip"),
+        "origin": str(origin),
         "methods": None,
         "categories": None,
         "allow_licences": None,
@@ -101,8 +93,3 @@ def write_params(folder: Path, images_per_method: int) -> None:
         "shard_megabytes": 256,
         "seed": 0,
     }
-    (folder / "params.yaml").write_text(json.dumps({"download": section}))
-
-
-if __name__ == "__main__":
-    main()

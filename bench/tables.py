@@ -1,91 +1,93 @@
-"""Time and memory of the tables of a data set of ArtiFact's size, with synthetic contents.
+"""Made-up tables of a data set of ArtiFact's kind: its methods, groups, hashes as crowded."""
 
-python -m bench.tables [IMAGES]
-"""
-
-import resource
-import sys
-import time
-from collections.abc import Callable
-from functools import partial
-from typing import TypeVar
+import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from src.duplicates import merged_groups
-from src.measures import FloatArray
+from src.ranks import image_keys
 from src.schema import FAKE, REAL
-from src.split import SplitParams, balanced_split
 
-Result = TypeVar("Result")
-SEED = 0
 REALS, FAKES = 8, 25
+ROWS = 2_500_000
+SPLIT = {
+    "images_per_class": 50_000,
+    "test_fraction": 0.2,
+    "val_fraction": 0.1,
+    "fold": 0,
+    "match_categories": True,
+    "honour_given_split": False,
+    "holdout_methods": [],
+    "seed": 0,
+}
+METADATA = {"max_unreadable": 0, "max_hash_distance": 4}
 
 
-def crowded_hashes(images: int, rng: np.random.Generator) -> list[str]:
+def write_params(folder: Path, **sections: Any) -> None:
+    """Write params.yaml (JSON is YAML) with `sections`."""
+    (folder / "params.yaml").write_text(json.dumps(sections), encoding="utf-8")
+
+
+def crowded_hashes(rows: int) -> NDArray[np.uint64]:
     """Return hashes as crowded as those of aligned faces: few hidden causes, a common mean."""
+    rng = np.random.default_rng(0)
     causes = rng.standard_normal((24, 64))
     mean = rng.standard_normal(64)
-    hashes: list[str] = []
-    for start in range(0, images, 100_000):
-        count = min(100_000, images - start)
-        waves: FloatArray = 3 * mean + rng.standard_normal((count, 24)) @ causes
+    hashes = []
+    for start in range(0, rows, 100_000):
+        count = min(100_000, rows - start)
+        waves = 3 * mean + rng.standard_normal((count, 24)) @ causes
         waves += 3 * rng.standard_normal(waves.shape)
         bits = waves > np.median(waves, axis=1, keepdims=True)
-        hashes += [row.tobytes().hex() for row in np.packbits(bits, axis=1)]
-    return hashes
+        hashes.append(np.packbits(bits, axis=1).view(">u8")[:, 0].astype(np.uint64))
+    return np.concatenate(hashes)
 
 
-def make_metadata(images: int) -> pd.DataFrame:
-    """Return rows of as many methods as ArtiFact has; one of them makes two thirds of the fakes."""
-    rng = np.random.default_rng(SEED)
+def make_index(rows: int) -> pd.DataFrame:
+    """Return what download says of images; one of the methods makes two thirds of the fakes."""
+    rng = np.random.default_rng(0)
     weights = np.concatenate([np.full(REALS, 0.38 / REALS), np.full(FAKES, 0.2 / FAKES)])
     weights[REALS] += 0.42
-    method = rng.choice(REALS + FAKES, images, p=weights)
+    method = np.sort(rng.choice(REALS + FAKES, rows, p=weights))
     names = np.array([f"method{number:02d}" for number in range(REALS + FAKES)])
-    image_id = [f"{names[m]}/images/img{i:07d}.jpg" for i, m in enumerate(method)]
+    label = np.where(method < REALS, REAL, FAKE)
+    categories = np.array(["face", "cat", "car", "room", "church", "object"])
+    number = np.arange(rows)
+    image_id = pd.Series([f"{names[m]}/images/img{i:07d}.jpg" for i, m in enumerate(method)])
     return pd.DataFrame(
         {
             "image_id": image_id,
             "method": names[method],
-            "family": "other",
-            "category": rng.choice(["face", "cat", "car", "room", "church", "object"], images),
-            "label": np.where(method < REALS, REAL, FAKE),
+            "family": np.where(label == FAKE, "gan", "real"),
+            "category": categories[rng.integers(len(categories), size=rows)],
+            "label": label,
             "group": image_id,
-            "shard": "",
-            "offset": 0,
-            "length": 0,
-            "key": rng.permutation(images).astype(np.uint64),
-            "sha256": image_id,
-            "perceptual_hash": crowded_hashes(images, rng),
+            "given_split": "",
+            "shard": [f"{names[m]}-{i // 2000:05d}.tar" for i, m in enumerate(method)],
+            "offset": number % 2000 * 13_312 + 512,
+            "length": 12_000 + number % 999,
+            "sha256": [f"{i:064x}" for i in number],
         }
     )
 
 
-def timed(what: str, function: Callable[[], Result]) -> Result:
-    """Return what `function` returns, and print how long it took."""
-    start = time.perf_counter()
-    result = function()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{what}: {time.perf_counter() - start:.1f} s, {peak:.2f} GiB at most so far")
-    return result
-
-
-if __name__ == "__main__":
-    metadata = make_metadata(int(sys.argv[1]) if len(sys.argv) > 1 else 2_500_000)
-    groups = timed("near-duplicate groups", lambda: merged_groups(metadata, max_distance=4))
-    print(f"largest group {groups.value_counts().max()}, {groups.nunique()} groups")
-    for size in (100_000, None):
-        params = SplitParams(
-            images_per_class=size,
-            test_fraction=0.2,
-            val_fraction=0.1,
-            fold=0,
-            match_categories=True,
-            honour_given_split=False,
-            holdout_methods=(),
-            seed=SEED,
-        )
-        drawn = timed(f"split of {size or 'all'}", partial(balanced_split, metadata, params))
-        print(f"{len(drawn)} images drawn")
+def make_metadata(rows: int, hashes: NDArray[np.uint64]) -> pd.DataFrame:
+    """Return `make_index` with what the metadata stage adds."""
+    rng = np.random.default_rng(1)
+    index = make_index(rows)
+    return index.assign(
+        key=image_keys(index["image_id"]),
+        width=200,
+        height=200,
+        format="jpeg",
+        jpeg_quality=rng.integers(65, 101, rows),
+        bytes_per_pixel=(index["length"] / 40_000).round(6),
+        brightness=rng.random(rows).round(6),
+        contrast=(rng.random(rows) / 2).round(6),
+        sharpness=(rng.random(rows) * 1000).round(3),
+        colourfulness=(rng.random(rows) * 100).round(3),
+        perceptual_hash=[f"{value:016x}" for value in hashes.tolist()],
+    )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+import cv2
 import joblib
 import pandas as pd
 from tqdm import tqdm
@@ -36,4 +37,5 @@ def map_images(
 
 
 def _counted(function: Callable[[pd.DataFrame], Result], rows: pd.DataFrame) -> tuple[int, Result]:
+    cv2.setNumThreads(0)  # one process per core already; OpenCV's pool would fight over them
     return len(rows), function(rows)

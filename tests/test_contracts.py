@@ -3,6 +3,7 @@
 import ast
 import importlib
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
@@ -140,6 +141,24 @@ def test_params_are_the_sections_it_loads_and_each_validates(stage: str) -> None
 def test_every_section_belongs_to_a_stage() -> None:
     sections = yaml.safe_load((ROOT / "params.yaml").read_text())
     assert set(sections) == {section for stage in STAGES for section in sections_loaded(stage)}
+
+
+def named_keys(document: object) -> Iterator[str]:
+    """Yield every key of nested mappings and lists."""
+    if isinstance(document, dict):
+        yield from document
+    items = document.values() if isinstance(document, dict) else document
+    if isinstance(items, Iterable) and not isinstance(items, str):
+        for item in items:
+            yield from named_keys(item)
+
+
+def test_no_parameter_has_a_name_that_the_run_cache_overlooks() -> None:
+    # DVC looks a run up by a hash of dependencies and parameters from which it drops, at any
+    # depth, the keys by which it describes files (`_get_cache_hash` in dvc/stage/cache.py). Another
+    # value of such a parameter would bring back the outputs of the old one, without a word.
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    assert not set(named_keys(yaml.safe_load(text))) & {"size", "nfiles"}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A team on one remote: what one builds the others get, and nobody deletes what others need."""
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,28 @@ def test_experiments_travel_without_a_commit(hub: Project, tmp_path: Path) -> No
     clone.run("dvc", "exp", "apply", "small")
     assert outputs(clone) == outputs(hub)
     assert (clone.folder / "params.yaml").read_text() == "length: 1000\n"
+
+
+def test_hosts_share_a_sweep(hub: Project, tmp_path: Path) -> None:
+    hosts = [colleague(hub, tmp_path / name) for name in ("host-1", "host-2")]
+    for number, host in enumerate(hosts, 1):
+        sweep = f"length={1000 * number},{1000 * number + 500}"
+        host.run("dvc", "exp", "run", "--queue", "--name", f"h{number}", "--set-param", sweep)
+        host.run("dvc", "queue", "start")
+    for host in hosts:  # both are at work by now
+        deadline = time.monotonic() + 300
+        while host.run("dvc", "queue", "status").count("Success") < 2:
+            assert time.monotonic() < deadline, host.run("dvc", "queue", "status")
+            time.sleep(2)
+        names = host.run("dvc", "exp", "list", "--name-only").split()
+        host.run("dvc", "exp", "push", "origin", *names)
+        host.run("dvc", "queue", "stop")
+    hub.run("dvc", "exp", "pull", "origin", "--rev", "main")
+    assert sorted(hub.run("dvc", "exp", "list", "--name-only").split()) == [
+        *("h1-1", "h1-2", "h2-1", "h2-2")
+    ]
+    hub.run("dvc", "exp", "apply", "h2-2")
+    assert len(outputs(hub)["data/raw/cat.tar"]) == 2500
 
 
 def test_collecting_garbage_keeps_what_branches_tags_and_experiments_need(

@@ -1,5 +1,7 @@
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -140,6 +142,40 @@ def test_half_precision_trains(stage: list[str]) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert len(pd.read_csv("out/training.csv")) == 2
+
+
+@pytest.mark.slow
+def test_two_nodes_train_like_two_processes_of_one(stage: list[str], tmp_path: Path) -> None:
+    first = Path.cwd()
+    second = tmp_path / "node-1"  # another machine: a copy of everything, and nothing shared
+    shutil.copytree(first, second)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "NO_ALBUMENTATIONS_UPDATE": "1"}
+    torchrun = (sys.executable, "-m", "torch.distributed.run")
+    train_stage = ("-m", "src.train", *stage)
+    alone = [*torchrun, "--standalone", "--nproc-per-node", "2", *train_stage]
+    subprocess.run(alone, env=environment, check=True, capture_output=True)
+    expected = read_all(first / "out")
+    shutil.rmtree(first / "out")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{probe.getsockname()[1]}"
+    together = (
+        *("--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d"),
+        *("--rdzv-endpoint", endpoint, "--rdzv-id", "test"),
+    )
+    nodes = [
+        subprocess.Popen(
+            [*torchrun, "--node-rank", str(rank), *together, *train_stage],
+            cwd=folder,
+            env=environment,
+            stderr=subprocess.DEVNULL,
+        )
+        for rank, folder in enumerate((first, second))
+    ]
+    assert [node.wait(timeout=300) for node in nodes] == [0, 0]
+    # The node that torchrun gave rank 0.
+    (weights,) = tmp_path.glob("**/out/detector.safetensors")
+    assert read_all(weights.parent) == expected
 
 
 @pytest.mark.parametrize(("split", "label"), [("train", 0), ("train", 1), ("val", 0), ("val", 1)])

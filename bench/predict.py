@@ -1,0 +1,86 @@
+"""How fast the CPU scores images, against eager PyTorch that sees one crop at a time."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from PIL import Image
+
+from bench.pictures import make_jpegs, shard_table
+from bench.results import Figure, Outcome, at_least, at_most
+from bench.timing import interleaved, medians, ratio, repeats
+from src.embedding import embed
+from src.images import GridCrops, ImageSet
+from src.models import Detector, ModelParams, build_detector
+from src.params import load_params
+from src.predict import PredictParams
+from src.schema import LABELS
+from src.scoring import fake_logit, fix_arithmetic
+from src.shards import ShardReader
+
+IMAGES, ROUNDS = 128, 3
+
+
+def run(scale: float, folder: Path) -> Outcome:
+    """Score the same images with params.yaml's detector, untrained: its speed is the same."""
+    model, params = load_params(ModelParams, "model"), load_params(PredictParams, "predict")
+    fix_arithmetic(params.threads)
+    count, per_side = max(8, round(IMAGES * scale)), params.crops_per_side
+    table = shard_table(make_jpegs(count), folder / "raw")
+    detector = build_detector(model, tuple(LABELS.values()), seed=0).eval()
+    accelerator = Accelerator()
+    logits: dict[str, Sequence[float] | NDArray[np.float64]] = {}
+
+    def here() -> None:
+        images = ImageSet(table, folder / "raw", GridCrops(detector.identity.view, per_side))
+        found = embed(detector, images, params.batch_size, accelerator, "predict")
+        logits["here"] = found.logits
+
+    def crop_by_crop() -> None:
+        logits["eager"] = eager(table, folder / "raw", detector, per_side, 1)
+
+    def image_by_image() -> None:
+        eager(table, folder / "raw", detector, per_side, per_side**2)
+
+    costs = interleaved(
+        rounds := repeats(ROUNDS, scale),
+        {"here": here, "crop by crop": crop_by_crop, "image by image": image_by_image},
+    )
+    difference = float(np.abs(np.subtract(logits["here"], logits["eager"])).max())
+    against = "Pillow and eager PyTorch, batch 1"
+    return Outcome(
+        [
+            Figure("images/s", against, ratio(costs, "crop by crop", "here", "wall"), at_least(3)),
+            Figure("largest difference of a logit", against, difference, at_most(1e-4, "")),
+        ],
+        {
+            "crops_per_image": per_side**2,
+            "image_by_image_ratio": ratio(costs, "image by image", "here", "wall"),
+            "images": count,
+            "median": medians(costs),
+            "model": model.name,
+            "processor_ratio": ratio(costs, "crop by crop", "here", "cpu"),
+            "rounds": rounds,
+        },
+        ("accelerate", "pillow", "timm", "torch"),
+    )
+
+
+@torch.no_grad()
+def eager(
+    table: pd.DataFrame, root: Path, detector: Detector, per_side: int, batch: int
+) -> list[float]:
+    """Return the logit of each image, `batch` of its crops at a time."""
+    reader, crops = ShardReader(root), GridCrops(detector.identity.view, per_side)
+    logits = []
+    for row in table.to_dict("records"):
+        data = reader.read(row["shard"], row["offset"], row["length"])
+        seen = torch.from_numpy(crops(np.array(Image.open(io.BytesIO(data)).convert("RGB"))))
+        outputs = torch.cat([detector(part) for part in torch.split(seen, batch)])
+        logits.append(float(fake_logit(outputs.mean(0, keepdim=True).double())))
+    return logits
