@@ -243,6 +243,19 @@ def test_a_study_hides_no_path_and_runs_at_the_root(name: str) -> None:
 
 
 @each_study_stage
+def test_a_study_calls_a_stage_as_the_pipeline_does(name: str) -> None:
+    package, _, stage = program(name).partition(".")
+    if package != "src":
+        return
+    ours, main = (
+        [Path(word).name for word in entry["cmd"].split()]
+        for entry in (STUDIES[name], STAGES[stage])
+    )
+    assert ours == main
+    assert STUDIES[name]["params"] == STAGES[stage]["params"]
+
+
+@each_study_stage
 def test_a_study_that_nobody_ran_does_not_stop_dvc_pull(name: str) -> None:
     assert all(out[path]["cache"] is False for out in STUDIES[name]["outs"] for path in out)
 
