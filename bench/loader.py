@@ -41,7 +41,7 @@ Loader = Callable[[], Iterable[Any]]
 
 def run(scale: float, folder: Path) -> Outcome:
     """Read the same images through every loader, in turn."""
-    count = max(8 * BATCH, round(IMAGES * scale) // BATCH * BATCH)
+    count = max(4 * BATCH, round(IMAGES * scale) // BATCH * BATCH)
     jpegs = make_jpegs(count)
     table = shard_table(jpegs, folder / "raw", per_shard=-(-count // 8))
     write_class_folders(jpegs, folder / "loose")

@@ -15,7 +15,7 @@ from bench.timing import installed, interleaved, medians, ratio, repeats
 from src.metadata import measure_images
 from src.shards import ShardReader
 
-IMAGES, ROUNDS = 1000, 5
+IMAGES, ROUNDS = 500, 5
 
 
 def run(scale: float, folder: Path) -> Outcome:

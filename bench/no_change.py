@@ -50,8 +50,12 @@ def copy_pipeline(folder: Path, files: int) -> None:
     for stage in stages.values():
         for out in paths(stage.get("outs", [])) + paths(stage.get("metrics", [])):
             write_stand_in(folder / out, files)
+    for stage in stages.values():
+        for dep in paths(stage["deps"]):
+            if not (folder / dep).exists():  # one file of a folder
+                write_stand_in(folder / dep, files)
     prepare(folder)
-    dvc(folder, "commit", "--force", "--quiet")
+    dvc(folder, "commit", "--force")
 
 
 def paths(outs: Iterable[Any]) -> list[str]:

@@ -85,12 +85,14 @@ def train_detector(
     is deleted.
 
     Raises:
-        InputError: a class is missing, the settings do not suit the images, the loss is no longer
-            a number, or another process is training beside `scratch`.
+        InputError: a class is missing, the settings do not suit the images or the machine, the
+            loss is no longer a number, or another process is training beside `scratch`.
     """
     check_classes(table)
     fix_arithmetic(settings.train.threads)
     accelerator = Accelerator(mixed_precision=_ACCELERATE_NAMES[settings.train.precision])
+    if settings.train.precision == "fp16" and not accelerator.scaler:
+        raise InputError("train.precision = 'fp16' needs a GPU: choose fp32 or bf16")
     main_process = accelerator.is_main_process
     with only_trainer(scratch.parent) if main_process else nullcontext():
         detector, sets = prepare(table, root, settings, weights)

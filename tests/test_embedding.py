@@ -1,13 +1,15 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from accelerate import Accelerator
 from torch import nn
 
 from src.embedding import Embedder, embed, last_layer
-from src.images import GridCrops, ImageSet
-from src.models import build_detector
+from src.images import GridCrops, ImageSet, View
+from src.models import Detector, build_detector, names
 from src.scoring import Scorer, fake_logit
 from tests.make_training import MODEL, make_split
 
@@ -35,6 +37,17 @@ def test_the_last_layer_is_found_in_any_network() -> None:
     assert last_layer(network, 2) is network[2]
     bank = nn.ModuleDict({"body": nn.Linear(4, 5), "head": nn.Identity()})
     assert last_layer(bank, 2) is bank["head"]
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name != "univfd_knn"])  # a bank
+def test_every_detector_has_a_last_layer(name: str) -> None:
+    identity = build_detector(MODEL, CLASSES, 0).identity
+    identity = replace(identity, name=name, view=View(size=224, fit="resized"))
+    with torch.device("meta"):
+        network = Detector(identity).network
+    layer = last_layer(network, len(CLASSES))
+    assert isinstance(layer, nn.Linear)
+    assert layer.out_features == len(CLASSES)
 
 
 def test_features_are_of_the_images_that_were_asked_about() -> None:

@@ -198,7 +198,7 @@ def test_a_network_without_checkpointing_says_so(table: Any, root: Path) -> None
 
 
 def scaled(table: Any, root: Path) -> Training:
-    """Return a run whose losses are scaled as for fp16."""
+    """Return a run whose losses are scaled as for fp16, which itself needs a GPU."""
     chosen = settings()
     detector, sets = prepare(table, root, chosen)
     accelerator = Accelerator(cpu=True)
