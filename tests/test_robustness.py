@@ -17,11 +17,13 @@ from src.judging.judgement import EvaluateParams, judge
 from src.models import ModelParams, build_detector
 from src.params import load_params
 from src.predict import PredictParams, predict
+from src.split import SplitParams, balanced_split
 from studies.robustness.conditions import CLEAN, Condition, RobustnessParams
 from studies.robustness.figure import draw
 from studies.robustness.scores import drawn, scores
 from studies.robustness.summary import curves, page, summary
-from tests.conftest import Project
+from tests.conftest import ROOT, Project
+from tests.make_metadata import make_metadata
 from tests.make_predictions import make_predictions
 from tests.make_training import make_split
 
@@ -95,6 +97,15 @@ def test_a_draw_depends_on_the_images_alone() -> None:
     assert len(chosen) == 30
     assert set(drawn(table.iloc[::-1], few)["image_id"]) == chosen
     assert chosen < set(drawn(table, FEW)["image_id"])
+
+
+def test_a_draw_from_a_split_of_the_same_seed_holds_every_method() -> None:
+    params = load_params(SplitParams, "split", ROOT / "params.yaml")
+    splits = balanced_split(make_metadata(images_per_method=400), replace(params, seed=FEW.seed))
+    test = splits[splits["split"] == "test"]
+    share = drawn(test, FEW)["method"].value_counts(normalize=True)
+    expected = test["method"].value_counts(normalize=True)
+    assert (share.reindex(expected.index, fill_value=0) - expected).abs().max() < 0.15
 
 
 def made_logits() -> pd.DataFrame:

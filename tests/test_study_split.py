@@ -8,36 +8,17 @@ import pytest
 
 from src.command import InputError
 from src.params import load_params
-from src.ranks import image_key
 from src.schema import HOLDOUT, METADATA, SPLIT_TABLE, read_table, write_table
 from src.split import SplitParams, balanced_split
 from studies import split as study
 from studies.split import generators, without
 from tests.conftest import ROOT
-
-FAMILIES = {
-    "coco": "real",
-    "ffhq": "real",
-    "stylegan1": "gan",
-    "stylegan2": "gan",
-    "glide": "other",
-}
+from tests.make_metadata import make_metadata
 
 
 @pytest.fixture
 def metadata() -> pd.DataFrame:
-    """Forty images of each of five methods, all of one category."""
-    rows = []
-    for method, family in FAMILIES.items():
-        for number in range(40):
-            name = f"{method}/{number}.jpg"
-            row = {"image_id": name, "method": method, "family": family, "group": name}
-            rows.append(row | {"label": int(family != "real"), "key": image_key(name)})
-    table = pd.DataFrame(rows)
-    for column, kind in METADATA.items():
-        if column not in table:
-            table[column] = "" if str(kind) == "string" else 0
-    return table.astype({"key": "uint64"})
+    return make_metadata(images_per_method=40)
 
 
 @pytest.fixture

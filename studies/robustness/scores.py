@@ -90,7 +90,9 @@ def _logits(detector: Detector, crops: Tensor) -> Tensor:
 
 def drawn(test: pd.DataFrame, params: RobustnessParams) -> pd.DataFrame:
     """Return at most `max_images` rows of `test`, the same ones whatever their order."""
-    order = np.argsort(ranks(image_keys(test["image_id"]), params.seed))
+    # Keys of its own: by the ranks of the images under this very seed the split has put them into
+    # test, each method from another part of the ranks, and the smallest would be of one method.
+    order = np.argsort(ranks(image_keys("robustness " + test["image_id"]), params.seed))
     return test.iloc[np.sort(order[: params.max_images])].reset_index(drop=True)
 
 
