@@ -141,14 +141,15 @@ def read_packages(requirements: Path) -> dict[str, str]:
 
 
 def draw_charts(root: Path) -> Iterator[Chart]:
-    """Yield every plot that `dvc plots show` knows, in its order, as pictures.
+    """Yield every plot that `dvc plots show` knows and can draw, in its order, as pictures.
 
     Raises:
-        InputError: DVC refuses, such as for a plot whose file is missing.
+        InputError: DVC refuses, or the file of a plot of a stage, or of a study that has results,
+            is missing.
     """
     with tempfile.TemporaryDirectory() as folder:
         plots = _dvc_plots(root, folder)
-        if errors := plots.get("errors"):
+        if errors := [e for e in plots.get("errors", []) if not _of_unrun_study(root, e["source"])]:
             raise InputError(f"plot {errors[0]['name']}: {errors[0]['msg']}: run dvc repro first")
         # Only a terminal wants to see how far it is.
         for name, drawings in tqdm(plots["data"].items(), "draw", unit="plot", disable=None):
@@ -159,6 +160,11 @@ def draw_charts(root: Path) -> Iterator[Chart]:
                     yield Chart(study, title, _picture(Path(drawing["url"])), is_gallery=True)
                 else:
                     yield Chart(study, title, _chart(drawing["content"]), is_gallery=False)
+
+
+def _of_unrun_study(root: Path, source: str) -> bool:
+    """Whether `source` is of a study without results: the page leaves those out."""
+    return source.startswith("studies/") and not (root / source).parent.exists()
 
 
 def _dvc_plots(root: Path, folder: str) -> dict[str, Any]:

@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 from selenium.webdriver.chrome.webdriver import WebDriver
 
-from report.page import Stage, Study, build_page, git_blob, read_packages, read_stages, read_studies
+from report.page import (
+    Stage,
+    Study,
+    build_page,
+    draw_charts,
+    git_blob,
+    read_packages,
+    read_stages,
+    read_studies,
+)
 from src.command import InputError
 from tests.conftest import Project
 
@@ -84,6 +93,18 @@ def test_it_is_an_output_of_dvc_and_the_same_each_time(project: Project) -> None
     project.run("dvc", "repro", "--force", *stage)
     assert project.read("report/report.html") == first
     assert project.repro() == []  # the main pipeline does not know it
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "removed", ["plots/evaluate/pr.csv", "studies/robustness/results/curves.csv"]
+)
+def test_a_plot_that_ought_to_be_there_is_missed(project: Project, removed: str) -> None:
+    path = project.folder / removed
+    path.parent.mkdir(parents=True, exist_ok=True)  # a study with this folder has run
+    path.unlink(missing_ok=True)
+    with pytest.raises(InputError, match=f"No such file or directory: '{removed}'.*dvc repro"):
+        list(draw_charts(project.folder))
 
 
 @pytest.mark.slow
