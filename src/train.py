@@ -89,8 +89,8 @@ def train_detector(
             loss is no longer a number, or another process is training beside `scratch`.
     """
     check_classes(table)
-    fix_arithmetic(settings.train.threads)
     accelerator = Accelerator(mixed_precision=_ACCELERATE_NAMES[settings.train.precision])
+    fix_arithmetic(settings.train.threads)  # after accelerate, which has a number of its own
     if settings.train.precision == "fp16" and not accelerator.scaler:
         raise InputError("train.precision = 'fp16' needs a GPU: choose fp32 or bf16")
     main_process = accelerator.is_main_process

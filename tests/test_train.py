@@ -154,6 +154,7 @@ def test_two_nodes_train_like_two_processes_of_one(stage: list[str], tmp_path: P
     second = tmp_path / "node-1"  # another machine: a copy of everything, and nothing shared
     shutil.copytree(first, second)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "NO_ALBUMENTATIONS_UPDATE": "1"}
+    environment.pop("OMP_NUM_THREADS", None)  # torchrun sets it for two processes, not for one
     torchrun = (sys.executable, "-m", "torch.distributed.run")
     train_stage = ("-m", "src.train", *stage)
     alone = [*torchrun, "--standalone", "--nproc-per-node", "2", *train_stage]
