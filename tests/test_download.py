@@ -7,7 +7,6 @@ import random
 import shutil
 import signal
 import threading
-import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -205,15 +204,29 @@ def test_a_run_after_one_that_was_killed_gives_the_same_bytes(
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["raw"]
 
 
-class SlowZip:
-    """A zip on a web server that sends one part at a time."""
+class HaltingZip:
+    """A zip on a web server that sends no image any more after as many as it was told."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._turn = threading.Lock()
         infos = zipfile.ZipFile(io.BytesIO(data)).infolist()
         self._begins = {info.header_offset: info.filename for info in infos}
+        self._last = len(infos)
+        self._going = threading.Event()
+        self.halted = threading.Event()
         self.sent: list[str] = []  # images, as often as they were asked for
+        self.go()
+
+    def halt_after(self, images: int) -> None:
+        """Let no request end, once `images` more were sent."""
+        self._last = len(self.sent) + images
+        self.halted.clear()
+        self._going.clear()
+
+    def go(self) -> None:
+        """Answer every request, those that wait first."""
+        self._going.set()
 
     def __call__(self, request: Request) -> Answer:
         answer = part_of(self._data, request)
@@ -223,27 +236,28 @@ class SlowZip:
         images = [name for name in names if name.endswith(".jpg")]
         if images and len(answer.body) > 1:  # one byte alone asks how large the file is
             with self._turn:
+                if len(self.sent) >= self._last and not self._going.is_set():
+                    self.halted.set()
+                    self._going.wait()
                 self.sent += images
-                time.sleep(0.004)
         return answer
 
 
 @pytest.mark.slow
 def test_killed_ten_times_it_ends_as_if_never_and_fetches_nothing_twice(tmp_path: Path) -> None:
-    archive = SlowZip(zip_of(in_mirror(make_artifact(times=8))))
+    archive = HaltingZip(zip_of(in_mirror(make_artifact(times=8))))
     with Server(archive) as server:
         url = f"{server.url}/x.zip"
         write_params(tmp_path, [url], source=["artifact"], images_per_method=100)
         rng = random.Random(0)
         ready: list[tuple[set[str], int]] = []  # what is kept after a kill, and was sent until then
         for _ in range(10):
-            begun = len(archive.sent)
+            archive.halt_after(rng.randrange(20))
             process = start_download(tmp_path, "cache")
-            while len(archive.sent) == begun and process.is_alive():
-                time.sleep(0.001)
-            time.sleep(rng.uniform(0, 0.03))
+            assert archive.halted.wait(timeout=120)
             process.kill()
             process.join()
+            archive.go()
             assert process.exitcode == -signal.SIGKILL
             assert not (tmp_path / "data/raw").exists()
             ready.append((kept(url, tmp_path / "cache"), len(archive.sent)))

@@ -13,7 +13,7 @@ from src.schema import PREDICTIONS, read_table, write_table
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 
 
-def predictions(category: str = "", score: float = 0.5, **changes: object) -> pd.DataFrame:
+def predictions(category: str = "", distance: float = 0.5, **changes: object) -> pd.DataFrame:
     row = {
         "image_id": ["a/1", "b/1"],
         "split": ["val", "test"],
@@ -23,17 +23,17 @@ def predictions(category: str = "", score: float = 0.5, **changes: object) -> pd
         "category": [category, ""],
         "group": ["a/1", "b/1"],
         "logit": [0.1, -2.5],
-        "score": [score, 0.25],
+        "distance": [distance, 0.25],
     }
     return pd.DataFrame({**row, **changes})
 
 
-@given(category=TEXT, score=st.floats(0, 1))
+@given(category=TEXT, distance=st.floats(0, 2))
 def test_a_table_survives_the_disk(
-    tmp_path_factory: pytest.TempPathFactory, category: str, score: float
+    tmp_path_factory: pytest.TempPathFactory, category: str, distance: float
 ) -> None:
     path = tmp_path_factory.mktemp("t") / "p.csv"
-    table = predictions(category, score)
+    table = predictions(category, distance)
     write_table(table, path, PREDICTIONS)
     pd.testing.assert_frame_equal(read_table(path, PREDICTIONS), table)
 
@@ -42,7 +42,7 @@ def test_the_text_is_plain_csv(tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
     write_table(predictions("face"), path, PREDICTIONS)
     assert path.read_bytes().decode() == (
-        "image_id,split,label,method,family,category,group,logit,score\n"
+        "image_id,split,label,method,family,category,group,logit,distance\n"
         "a/1,val,0,a,real,face,a/1,0.1,0.5\n"
         "b/1,test,1,b,gan,,b/1,-2.5,0.25\n"
     )
@@ -51,13 +51,13 @@ def test_the_text_is_plain_csv(tmp_path: Path) -> None:
 def test_only_the_wanted_columns_are_read(tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
     write_table(predictions(), path, PREDICTIONS)
-    assert list(read_table(path, PREDICTIONS, ["score", "label"])) == ["score", "label"]
+    assert list(read_table(path, PREDICTIONS, ["distance", "label"])) == ["distance", "label"]
 
 
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("score", "skore", ["score"]),
+        ("distance", "distanse", ["distance"]),
         ("0.25", "high", ["high"]),
         ("b/1,test,1", "b/1,test,7", ["label 7", "[0, 1]"]),
         ("b/1,test,1", "b/1,exam,1", ["split 'exam'", "'train', 'val', 'test'"]),
