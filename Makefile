@@ -45,8 +45,8 @@ format: $(READY) ## format and sort imports
 	ruff format .
 	ruff check --fix .
 
-test: check ## everything that CI runs
-	pytest
+test: check ## everything that CI runs, on all cores [but no more than four: each builds a project]
+	pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-unit: $(READY) ## the quick tests only
 	pytest -m "not slow and not s3 and not browser"
