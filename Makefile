@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export NO_ALBUMENTATIONS_UPDATE := 1
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup plan repro format check test test-unit remote s3 doctor verify push gate baselines diff compare crossval holdout robustness report bench lock clean
+.PHONY: help setup plan repro format check deps test test-unit remote s3 doctor verify push gate baselines diff compare crossval holdout robustness report bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,9 @@ check: $(READY) ## format, lint, types
 format: $(READY) ## format and sort imports
 	ruff format .
 	ruff check --fix .
+
+deps: $(READY) ## write what the stages' modules import into every dvc.yaml
+	python -m tools.deps
 
 test: check ## everything that CI runs, on all cores [but no more than four: each builds a project]
 	pytest --numprocesses auto --maxprocesses 4 --dist loadfile

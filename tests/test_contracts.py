@@ -1,11 +1,9 @@
 """The architecture, checked: a stage's entry in dvc.yaml says exactly what it depends on."""
 
-import ast
 import importlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import is_dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,56 +12,14 @@ import yaml
 
 from src.models import names
 from src.params import PARAMS_YAML, load_params
+from tools.deps import CHOSEN, imported, pipeline_files, reached, rewritten
 
 ROOT = Path(__file__).parents[1]
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 STAGE_FILES = {f"src/{stage}.py" for stage in STAGES}
-# A stage that names its data set at run time depends on all of them.
-SOURCES = "src/sources"
-# Of the detectors it depends on what they share and on the chosen one, which DVC fills in.
-MODELS = "src/models"
-CHOSEN = f"{MODELS}/${{model.name}}.py"
-SHARED = {path.relative_to(ROOT).as_posix() for path in (ROOT / MODELS).glob("_*.py")}
+PIPELINE_FILES = [path.relative_to(ROOT).as_posix() for path in pipeline_files()]
 
 each_stage = pytest.mark.parametrize("stage", STAGES)
-
-
-def module_file(name: str) -> str | None:
-    path = Path(*name.split("."))
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if (ROOT / candidate).is_file():
-            return None if only_a_docstring(candidate) else candidate.as_posix()
-    return None
-
-
-@cache
-def only_a_docstring(file: Path) -> bool:
-    """Whether `file` computes nothing, as the `__init__.py` of most packages."""
-    return len(ast.parse((ROOT / file).read_text(encoding="utf-8")).body) <= 1
-
-
-@cache
-def imported(file: str) -> frozenset[str]:
-    """Return the modules that `file` imports, by dotted name, wherever in it the import stands."""
-    names = set()
-    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return frozenset(names)
-
-
-def reached(file: str) -> set[str]:
-    """Return our files that `file` imports, directly or not, and itself."""
-    found, queue = {file}, [file]
-    while queue:
-        for name in imported(queue.pop()):
-            target = module_file(name) if name.startswith(("src.", "studies.", "report.")) else None
-            if target and target not in found:
-                found.add(target)
-                queue.append(target)
-    return found
 
 
 def deps(stage: str) -> set[str]:
@@ -79,18 +35,10 @@ def outs(stage: str) -> set[str]:
     return paths_in(STAGES[stage], "outs", "metrics", "plots")
 
 
-def needed(files: set[str]) -> set[str]:
-    """Return `files` with any data set, and with the chosen detector if they load one."""
-    detectors = {CHOSEN} | SHARED if f"{MODELS}/__init__.py" in files else set()
-    return {SOURCES if file.startswith(SOURCES) else file for file in files} | detectors
-
-
-@each_stage
-def test_deps_are_the_imports(stage: str) -> None:
-    ours = needed(reached(f"src/{stage}.py"))
-    # DVC stops where a dep is missing: `weights` runs first and refuses a wrong name in words.
-    ours -= {CHOSEN} if stage == "weights" else set()
-    assert {dep for dep in deps(stage) if dep.startswith("src/")} == ours
+@pytest.mark.parametrize("path", PIPELINE_FILES)
+def test_deps_are_the_imports(path: str) -> None:
+    text = (ROOT / path).read_text(encoding="utf-8")
+    assert rewritten(text) == text, f"{path} does not say what its stages import: run make deps"
 
 
 @pytest.mark.parametrize("name", names())
@@ -101,7 +49,7 @@ def test_a_detector_imports_no_other_and_nothing_that_its_stages_do_not_depend_o
     for stage in STAGES:
         substituted = {dep.replace("${model.name}", name) for dep in deps(stage)}
         if file in substituted:
-            assert reached(file) <= substituted
+            assert reached([file]) <= substituted
 
 
 @each_stage
@@ -171,7 +119,7 @@ def test_nobody_imports_a_stage(file: str) -> None:
 
 def outside(file: str) -> set[str]:
     """Return the packages that `file` reaches through our modules."""
-    return {name.split(".")[0] for ours in reached(file) for name in imported(ours)}
+    return {name.split(".")[0] for ours in reached([file]) for name in imported(ours)}
 
 
 def test_metrics_and_plots_need_no_torch_and_no_files() -> None:
@@ -181,7 +129,7 @@ def test_metrics_and_plots_need_no_torch_and_no_files() -> None:
 
 
 def test_train_knows_neither_metrics_nor_plots() -> None:
-    assert not reached("src/train.py") & {"src/judging/metrics.py", "src/judging/plots.py"}
+    assert not reached(["src/train.py"]) & {"src/judging/metrics.py", "src/judging/plots.py"}
 
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "download"])
@@ -223,14 +171,6 @@ def program(name: str) -> str:
     python, option, module = STUDIES[name]["cmd"].split()[:3]
     assert (python, option) == ("python", "-m")
     return str(module)
-
-
-@each_study_stage
-def test_a_study_depends_on_its_imports(name: str) -> None:
-    module = module_file(program(name))
-    assert module
-    written = {dep for dep in paths_in(STUDIES[name], "deps") if dep.endswith(".py")}
-    assert written == needed(reached(module))
 
 
 @each_study_stage
@@ -285,12 +225,6 @@ def test_a_study_has_tests_and_a_target_and_a_page(study: str) -> None:
     assert (ROOT / f"tests/test_{study}.py").is_file()
     assert f"\n{study}: " in (ROOT / "Makefile").read_text()
     assert f"make {study}" in (ROOT / "docs/studies.md").read_text()
-
-
-def test_the_report_depends_on_its_imports() -> None:
-    entry = yaml.safe_load((ROOT / "report/dvc.yaml").read_text())["stages"]["report"]
-    written = {dep for dep in entry["deps"] if dep.endswith(".py")}
-    assert written == reached("report/page.py")
 
 
 def test_the_pipeline_knows_no_study() -> None:
