@@ -12,6 +12,7 @@ from scipy.ndimage import laplace
 from bench.pictures import make_jpegs, shard_table
 from bench.results import Figure, Outcome, at_least
 from bench.timing import installed, interleaved, medians, ratio, repeats
+from src.decode import decode
 from src.metadata import measure_images
 from src.shards import ShardReader
 
@@ -25,7 +26,10 @@ def run(scale: float, folder: Path) -> Outcome:
     table = shard_table(jpegs, folder / "raw")
     index = table.assign(sha256=[hashlib.sha256(content).hexdigest() for content in jpegs])
     reader = ShardReader(folder / "raw")
-    work: dict[str, Callable[[], object]] = {"here": lambda: measure_images(index, reader)}
+    work: dict[str, Callable[[], object]] = {
+        "here": lambda: measure_images(index, reader),
+        "decoding alone": lambda: [decode(content) for content in jpegs],
+    }
     if installed("imagehash"):
         work["usual"] = lambda: [usual(content) for content in jpegs]
     costs = interleaved(rounds := repeats(ROUNDS, scale), work)
@@ -38,7 +42,12 @@ def run(scale: float, folder: Path) -> Outcome:
                 at_least(5),
             )
         ],
-        {"images": count, "rounds": rounds, "median": medians(costs)},
+        {
+            "decoding_alone_ratio": ratio(costs, "usual", "decoding alone", "cpu"),  # the ceiling
+            "images": count,
+            "median": medians(costs),
+            "rounds": rounds,
+        },
         ("imagehash", "numpy", "opencv-python-headless", "pillow", "scipy", "simplejpeg"),
     )
 

@@ -14,6 +14,9 @@ from src.models import Detector
 from src.scoring import Scorer, fake_logit
 
 _DIGITS = 6  # of a logit: what lies below is noise of the hardware
+# What a processor's caches hold of a network: with larger batches its memory is the limit, and
+# the system, which maps and clears it anew for every layer.
+_PIXELS_AT_ONCE = 2**17
 
 
 class Embedding(NamedTuple):
@@ -39,6 +42,12 @@ class Embedder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits and features side by side, (B, classes + width), of uint8 crops."""
+        crops, height, width, _ = images.shape
+        on_cpu = images.device.type == "cpu"
+        at_once = max(1, _PIXELS_AT_ONCE // (height * width)) if on_cpu else crops
+        return torch.cat([self._both(part) for part in torch.split(images, at_once)])
+
+    def _both(self, images: Tensor) -> Tensor:
         logits = self.detector(images)
         return torch.cat([logits, self._seen.to(logits.dtype)], dim=1)
 

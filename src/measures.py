@@ -113,8 +113,11 @@ def sharpness(luma: Luma) -> float:
 
     Source: Pech-Pacheco et al. 2000, doi:10.1109/ICPR.2000.903548.
     """
-    deviation = cv2.meanStdDev(cv2.Laplacian(luma, cv2.CV_16S))[1]
-    return float(deviation[0, 0]) ** 2
+    # By its sums, which OpenCV vectorises for 16-bit pixels; its own deviation takes seven times
+    # as long.
+    edges = cv2.Laplacian(luma, cv2.CV_16S)
+    mean = cv2.sumElems(edges)[0] / luma.size
+    return cv2.norm(edges, cv2.NORM_L2SQR) / luma.size - mean**2
 
 
 def colourfulness(pixels: RGBImage) -> float:

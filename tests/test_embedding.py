@@ -50,7 +50,11 @@ def test_every_detector_has_a_last_layer(name: str) -> None:
     assert layer.out_features == len(CLASSES)
 
 
-def test_features_are_of_the_images_that_were_asked_about() -> None:
+@pytest.mark.parametrize("at_once", [1, 3, 4])
+def test_features_are_of_the_images_that_were_asked_about(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.embedding._PIXELS_AT_ONCE", at_once * 32 * 32)
     detector = build_detector(MODEL, CLASSES, 0).eval()
     embedder = Embedder(detector)
     images = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
