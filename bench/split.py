@@ -9,6 +9,7 @@ from bench.results import Figure, Outcome, at_least, at_most
 from bench.tables import ROWS, SPLIT, crowded_hashes, make_metadata, write_params
 from bench.timing import Cost, in_child, medians, ratio, repeats
 from src import split as split_stage
+from src.catalogue import write_catalogue
 from src.schema import METADATA, write_table
 
 ROUNDS, DRAWN_PER_CLASS = 3, 50_000
@@ -49,14 +50,16 @@ def _gigabytes(costs: list[Cost]) -> float:
 
 
 def _write(rows: int, folder: Path) -> None:
-    write_table(make_metadata(rows, crowded_hashes(rows)), folder / "metadata.csv", METADATA)
+    metadata = make_metadata(rows, crowded_hashes(rows))
+    write_table(metadata, folder / "metadata.csv", METADATA)
+    write_catalogue(metadata, folder / "metadata.arrow")
 
 
 def stage(folder: Path, images_per_class: int | None) -> None:
     """Run the stage `split` in `folder`."""
     os.chdir(folder)
     write_params(folder, split={**SPLIT, "images_per_class": images_per_class})
-    split_stage.main(["metadata.csv", "splits.csv", "split.json"])
+    split_stage.main(["metadata.arrow", "splits.csv", "split.json"])
 
 
 def usual(folder: Path, images_per_class: int) -> None:
