@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
+from pyarrow import compute as pc
 from pyarrow import ipc
 
 from src.command import InputError
@@ -41,6 +42,8 @@ def write_catalogue(metadata: pd.DataFrame, path: Path) -> None:
     """Write the file of `metadata` that `read_coded` and `read_rows` read."""
     rest = {name: metadata[name].array for name in _ROWS if name not in _CODED}
     rest |= {name: pd.Categorical(rest[name]) for name in ("family", "shard")}
+    # Most images are the only one of their group, which has their name: it is there already.
+    rest["group"] = metadata["group"].where(metadata["group"] != metadata["image_id"]).array
     table = pa.Table.from_pandas(coded(metadata).assign(**rest), preserve_index=False)
     schema = table.schema.remove_metadata()
     options = ipc.IpcWriteOptions(compression="lz4")
@@ -60,19 +63,22 @@ def read_coded(path: Path) -> pd.DataFrame:
     Raises:
         InputError: it is another kind of file.
     """
-    table: pd.DataFrame = pa.Table.from_batches(_pieces(path, _CODED)).combine_chunks().to_pandas()
+    table: pd.DataFrame = (
+        pa.Table.from_batches(_pieces(path, _CODED)).combine_chunks().to_pandas(split_blocks=True)
+    )
     return table
 
 
 def read_rows(path: Path, is_wanted: NDArray[np.bool_]) -> pd.DataFrame:
     """Return all but `split` of SPLIT_TABLE, of the rows of `path` that are wanted."""
-    schema = pa.schema([(name, SPLIT_TABLE[name]) for name in _ROWS])
     wanted, start = [], 0
     for piece in _pieces(path, _ROWS):
-        rows = piece.filter(pa.array(is_wanted[start : start + len(piece)]))
-        wanted.append(pa.Table.from_batches([rows]).select(_ROWS).cast(schema))
+        wanted.append(piece.filter(pa.array(is_wanted[start : start + len(piece)])))
         start += len(piece)
-    table: pd.DataFrame = pa.concat_tables(wanted).to_pandas()
+    found = pa.Table.from_batches(wanted)
+    columns = {name: found[name].cast(SPLIT_TABLE[name]) for name in _ROWS}
+    columns["group"] = pc.coalesce(columns["group"], columns["image_id"])
+    table: pd.DataFrame = pa.table(columns).to_pandas()
     return table
 
 

@@ -6,9 +6,9 @@ as many real as fake images, equally from every method, with the same categories
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -181,36 +181,49 @@ def summary(metadata: pd.DataFrame, split: pd.Categorical) -> dict[str, Any]:
     `imbalance` is 1 - smallest / largest: 0 where all have the same number of images, 1 where one
     has none.
     """
-    images = coded(metadata).assign(split=split)
-    _, count = count_cells(images, ["split", "label", "method", "category"])
-    cells = count.rename("images").reset_index()
-    used = cells[cells["split"] != LEFT_OUT]
-    drawn, held_out = used[used["split"] != HOLDOUT], used[used["split"] == HOLDOUT]
-    in_use = cells[
-        cells["category"].isin(drawn["category"]) & ~cells["method"].isin(held_out["method"])
-    ]
-    methods = {
-        name: in_use.loc[in_use["label"] == label, "method"].unique().tolist()
-        for label, name in LABELS.items()
-    }
-    total = int(drawn["images"].sum())
+    images = coded(metadata)
+    label = images["label"].cat.rename_categories(LABELS)
+    images = images.assign(split=split, label=label)
+    _, count = count_cells(images, _Cell._fields[:-1])
+    cells = [_Cell._make(row) for row in count.reset_index().to_numpy().tolist()]
+    used = [cell for cell in cells if cell.split != LEFT_OUT]
+    drawn = [cell for cell in used if cell.split != HOLDOUT]
+    total = _total(drawn)
+    share = {name: number / total for name, number in _by("split", drawn).items()}
     return {
-        "images": int(used["images"].sum()),
+        "images": _total(used),
         "images_per_class": total // len(LABELS),
-        "share": {name: count / total for name, count in _by(drawn, "split").items()},
+        "share": share,
         "leaked_groups": _leaked_groups(images),
-        "counts": {str(name): _counts(rows) for name, rows in used.groupby("split")},
-        "imbalance": {
-            str(name): _imbalances(rows, methods) for name, rows in drawn.groupby("split")
-        },
+        "counts": {name: _counts(of) for name, of in _parts("split", used).items()},
+        "imbalance": _imbalances(cells, used, drawn),
         "left_out": _left_out(cells, used),
     }
 
 
-def _by(cells: pd.DataFrame, column: str) -> dict[str, int]:
-    """Return the images of each value of `column`."""
-    counts: dict[str, int] = cells.groupby(column)["images"].sum().to_dict()  # type: ignore[assignment]
-    return counts
+class _Cell(NamedTuple):
+    """How many images are alike in all that the metrics count by."""
+
+    split: str
+    label: str
+    method: str
+    category: str
+    images: int
+
+
+def _total(cells: Iterable[_Cell]) -> int:
+    return sum(cell.images for cell in cells)
+
+
+def _parts(attribute: str, cells: Iterable[_Cell]) -> dict[str, list[_Cell]]:
+    parts: dict[str, list[_Cell]] = {}
+    for cell in cells:
+        parts.setdefault(getattr(cell, attribute), []).append(cell)
+    return parts
+
+
+def _by(attribute: str, cells: Iterable[_Cell]) -> dict[str, int]:
+    return {name: _total(part) for name, part in _parts(attribute, cells).items()}
 
 
 def _leaked_groups(images: pd.DataFrame) -> int:
@@ -221,23 +234,34 @@ def _leaked_groups(images: pd.DataFrame) -> int:
     return sides[sides.duplicated()].nunique()
 
 
-def _counts(cells: pd.DataFrame) -> dict[str, Any]:
+def _counts(cells: Iterable[_Cell]) -> dict[str, Any]:
     return {
-        name: {
-            "images": int(of_label["images"].sum()),
-            "by_method": _by(of_label, "method"),
-            "by_category": _by(of_label, "category"),
+        label: {
+            "images": _total(of_label),
+            "by_method": _by("method", of_label),
+            "by_category": _by("category", of_label),
         }
-        for label, name in LABELS.items()
-        if len(of_label := cells[cells["label"] == label])
+        for label, of_label in _parts("label", cells).items()
     }
 
 
-def _imbalances(cells: pd.DataFrame, methods: Mapping[str, list[str]]) -> dict[str, float]:
-    imbalances = {"label": _imbalance(list(_by(cells, "label").values()))}
-    for label, name in LABELS.items():
-        counts = _by(cells[cells["label"] == label], "method")
-        imbalances[f"method_of_{name}"] = _imbalance([counts.get(m, 0) for m in methods[name]])
+def _imbalances(
+    cells: Iterable[_Cell], used: Iterable[_Cell], drawn: Sequence[_Cell]
+) -> dict[str, dict[str, float]]:
+    """Return how unequal the classes are in each split, and the methods that it could have."""
+    categories = {cell.category for cell in drawn}
+    held_out = {cell.method for cell in used if cell.split == HOLDOUT}
+    in_use = [c for c in cells if c.category in categories and c.method not in held_out]
+    methods = {label: _parts("method", of) for label, of in _parts("label", in_use).items()}
+    imbalances = {}
+    for name, of_split in _parts("split", drawn).items():
+        labels = _parts("label", of_split)
+        imbalances[name] = {"label": _imbalance([_total(of) for of in labels.values()])}
+        for label, of_label in labels.items():
+            counts = _by("method", of_label)
+            imbalances[name][f"method_of_{label}"] = _imbalance(
+                [counts.get(method, 0) for method in methods[label]]
+            )
     return imbalances
 
 
@@ -245,16 +269,21 @@ def _imbalance(counts: Sequence[int]) -> float:
     return 1 - min(counts) / max(counts)
 
 
-def _left_out(cells: pd.DataFrame, used: pd.DataFrame) -> dict[str, Any]:
-    rest = cells[cells["split"] == LEFT_OUT]
-    by_class = cells.groupby(["category", "label"])["images"].sum().unstack(fill_value=0)
-    one_class = by_class[(by_class == 0).any(axis=1)].rename(columns=LABELS)
-    unmatched = one_class[~one_class.index.isin(used["category"])]
+def _left_out(cells: Iterable[_Cell], used: Iterable[_Cell]) -> dict[str, Any]:
+    rest = [cell for cell in cells if cell.split == LEFT_OUT]
+    used_categories = {cell.category for cell in used}
+    by_class = {
+        category: dict.fromkeys(LABELS.values(), 0) | _by("label", part)
+        for category, part in _parts("category", cells).items()
+        if category not in used_categories
+    }
     return {
-        "images": int(rest["images"].sum()),
-        "by_method": _by(rest, "method"),
+        "images": _total(rest),
+        "by_method": _by("method", rest),
         # Their number in each class: what only one class shows would give it away.
-        "unmatched_categories": unmatched.to_dict("index"),
+        "unmatched_categories": {
+            category: counts for category, counts in by_class.items() if 0 in counts.values()
+        },
     }
 
 
