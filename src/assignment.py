@@ -10,7 +10,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from src.catalogue import coded
-from src.cells import count_cells, rows_of_cells
+from src.cells import count_cells, in_threads, rows_of_cells
 from src.command import InputError
 from src.params import STRICT
 from src.ranks import ranks
@@ -112,13 +112,14 @@ def _held_out(
 
 def _places(images: pd.DataFrame, group: IntArray, seed: int) -> FloatArray:
     """Return a place in [0, 1) for each group; of each stratum, equal parts lie in equal slices."""
-    size = np.bincount(group)
+    size = np.bincount(group).astype(np.int32)
     first = _representatives(images, group, size)
     stratum, count = count_cells(images[_STRATUM].iloc[first], _STRATUM)
-    key = images["key"].to_numpy()[first]
+    key = images["key"].to_numpy()
     place = np.empty(len(size))
-    for rows in rows_of_cells(stratum, count.to_numpy()):
-        rank = ranks(key[rows], seed)
+
+    def spread(rows: IntArray) -> None:
+        rank = ranks(key[first[rows]], seed)
         order = np.argsort(rank)
         rows = rows[order]
         end = np.cumsum(size[rows])
@@ -126,6 +127,8 @@ def _places(images: pd.DataFrame, group: IntArray, seed: int) -> FloatArray:
         # Each stratum begins at a place of its own, or the small ones would be in the same fold.
         offset = ranks(rank[order[:1]], seed) / 2.0**64
         place[rows] = _wrapped(share + offset)
+
+    in_threads(spread, [(rows,) for rows in rows_of_cells(stratum, count.to_numpy())])
     return place
 
 
@@ -136,8 +139,8 @@ def _wrapped(place: FloatArray) -> FloatArray:
 
 def _representatives(images: pd.DataFrame, group: IntArray, size: IntArray) -> IntArray:
     """Return the row that each group counts as: its real image, if it has one, by the least key."""
-    first = np.empty(len(size), dtype=np.int64)
-    first[group] = np.arange(len(group))
+    first = np.empty(len(size), dtype=np.int32)
+    first[group] = np.arange(len(group), dtype=np.int32)
     shared = np.flatnonzero(size[group] > 1)
     label, key = images["label"].cat.codes.to_numpy(), images["key"].to_numpy()
     order = shared[np.lexsort((key[shared], label[shared]))[::-1]]

@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass
 from src.assignment import LEFT_OUT, PLACES, AssignmentParams, assign_splits
 from src.balance import apportion, fill, webster_sequence
 from src.catalogue import coded, read_coded, read_rows
-from src.cells import Numbers, count_cells, rows_of_cells
+from src.cells import Numbers, count_cells, in_threads, rows_of_cells
 from src.command import InputError, run
 from src.files import write_json
 from src.params import STRICT, load_params
@@ -86,8 +86,11 @@ def draw(metadata: pd.DataFrame, params: SplitParams) -> pd.Categorical:
     quota = quota.mask(is_held, count)
     key = images["key"].to_numpy()
     is_drawn = np.zeros(len(images), dtype=bool)
-    for rows, number in zip(rows_of_cells(cell, count.to_numpy()), quota, strict=True):
+
+    def choose(rows: Numbers, number: int) -> None:
         is_drawn[_least(rows, ranks(key[rows], params.seed), number)] = True
+
+    in_threads(choose, list(zip(rows_of_cells(cell, count.to_numpy()), quota, strict=True)))
     code = np.where(is_drawn, split.codes, PLACES.index(LEFT_OUT))
     return pd.Categorical.from_codes(code, dtype=split.dtype)
 
