@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-_THREADS = min(4, os.cpu_count() or 1)  # more would add memory rather than speed
+_THREADS = min(4, os.cpu_count() or 1)  # each holds copies of its rows
 
 Numbers = NDArray[np.integer]
 
