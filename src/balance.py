@@ -4,8 +4,8 @@ Every draw is the beginning of a sequence that does not depend on its length, so
 draw takes at least as many from everywhere as a smaller one.
 """
 
+from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
-from heapq import heappop, heapreplace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,25 +45,21 @@ def fill(categories: Iterable[str], available: Mapping[Cell, int]) -> dict[Cell,
     those that have images of that category left: methods come out as equal as the data allow.
     `available` must hold enough images of every category.
     """
-    cells = sorted(cell for cell, count in available.items() if count)
-    methods = {method: number for number, method in enumerate(sorted({m for m, _ in cells}))}
-    # Heaps of (images drawn when last looked at, method, cell): drawing for one category makes
-    # the entries of the method in the others stale, and they are renewed when they come up.
-    heaps: dict[str, list[tuple[int, int, int]]] = {}
-    for number, (method, category) in enumerate(cells):
-        heaps.setdefault(category, []).append((0, methods[method], number))
-    totals = [0] * len(methods)
-    left = [available[cell] for cell in cells]
+    methods = {method: number for number, method in enumerate(sorted({m for m, _ in available}))}
+    left = {category: [0] * len(methods) for _, category in available}
+    for (method, category), count in available.items():
+        left[category][methods[method]] = count
+    # Images drawn of a method, and which it is, as one number: in order, the next comes first.
+    turns = list(range(len(methods)))
     for category in categories:
-        heap = heaps[category]
-        seen, method_number, number = heap[0]
-        while seen != totals[method_number]:
-            heapreplace(heap, (totals[method_number], method_number, number))
-            seen, method_number, number = heap[0]
-        totals[method_number] += 1
-        left[number] -= 1
-        if left[number]:
-            heapreplace(heap, (seen + 1, method_number, number))
-        else:
-            heappop(heap)
-    return {cell: available[cell] - rest for cell, rest in zip(cells, left, strict=True)}
+        of_category = left[category]
+        place = 0
+        while not of_category[turns[place] % len(methods)]:
+            place += 1
+        turn = turns.pop(place)
+        of_category[turn % len(methods)] -= 1
+        insort(turns, turn + len(methods))
+    return {
+        (method, category): count - left[category][methods[method]]
+        for (method, category), count in available.items()
+    }

@@ -14,6 +14,7 @@ import pandas as pd
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from src.catalogue import write_catalogue
 from src.command import InputError, run
 from src.decode import UndecodableImage
 from src.duplicates import merged_groups
@@ -40,7 +41,7 @@ class MetadataParams:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("raw", "metadata_csv", "metrics_json"):
+    for name in ("raw", "metadata_csv", "metadata_arrow", "metrics_json"):
         parser.add_argument(name, type=Path)
     args = parser.parse_args(argv)
     params = load_params(MetadataParams, "metadata")
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         group=merged_groups(measured, params.max_hash_distance),
     )
     write_table(metadata, args.metadata_csv, METADATA)
+    write_catalogue(metadata, args.metadata_arrow)
     write_json(summary(measured, metadata, unreadable), args.metrics_json)
 
 

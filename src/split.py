@@ -1,4 +1,4 @@
-"""data/metadata.csv -> data/splits.csv: train, validation and test, balanced and without leaks.
+"""data/metadata.arrow -> data/splits.csv: train, validation and test, balanced and without leaks.
 
 First every group of images is given to one split, by rank within its kind; then each split draws
 as many real as fake images, equally from every method, with the same categories in both classes.
@@ -6,9 +6,9 @@ as many real as fake images, equally from every method, with the same categories
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,30 +16,19 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from src.assignment import AssignmentParams, assign_splits
+from src.assignment import LEFT_OUT, PLACES, AssignmentParams, assign_splits
 from src.balance import apportion, fill, webster_sequence
+from src.catalogue import coded, read_coded, read_rows
+from src.cells import Numbers, count_cells, in_threads, rows_of_cells
 from src.command import InputError, run
 from src.files import write_json
 from src.params import STRICT, load_params
-from src.ranks import UInt64Array, order_by_part, ranks
-from src.schema import (
-    FAKE,
-    HOLDOUT,
-    LABELS,
-    METADATA,
-    REAL,
-    SPLIT_TABLE,
-    SPLITS,
-    read_table,
-    write_table,
-)
+from src.ranks import UInt64Array, ranks
+from src.schema import FAKE, HOLDOUT, LABELS, REAL, SPLIT_TABLE, SPLITS, write_table
 
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
-
-_READ = [column for column in SPLIT_TABLE if column != "split"]
 # Images that are alike to the draw; `mix` is the category, where categories are matched.
 _CELL = ["split", "label", "method", "mix"]
+_ANY = pd.Categorical([""])  # the one category of all images, where they are not matched
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -53,49 +42,62 @@ class SplitParams(AssignmentParams):
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("metadata_csv", "splits_csv", "metrics_json"):
+    for name in ("metadata_arrow", "splits_csv", "metrics_json"):
         parser.add_argument(name, type=Path)
     args = parser.parse_args(argv)
     params = load_params(SplitParams, "split")
-    metadata = read_table(args.metadata_csv, METADATA, [*_READ, "given_split", "key"])
-    splits = balanced_split(metadata, params)
-    write_table(splits, args.splits_csv, SPLIT_TABLE)
-    write_json(summary(metadata, splits), args.metrics_json)
+    images = read_coded(args.metadata_arrow)
+    split = draw(images, params)
+    is_used = split != LEFT_OUT
+    rows = read_rows(args.metadata_arrow, is_used)
+    write_table(split_table(rows, split[is_used]), args.splits_csv, SPLIT_TABLE)
+    write_json(summary(images, split), args.metrics_json)
 
 
 def balanced_split(metadata: pd.DataFrame, params: SplitParams) -> pd.DataFrame:
-    """Return the drawn rows of `metadata` with their `split`, sorted by `image_id`.
+    """Return what `draw` takes of `metadata`, as `split_table` does."""
+    return split_table(metadata, draw(metadata, params))
+
+
+def split_table(metadata: pd.DataFrame, split: pd.Categorical) -> pd.DataFrame:
+    """Return the rows of `metadata` that `split` does not leave out, with it, by `image_id`."""
+    is_used = split != LEFT_OUT
+    table = metadata[is_used].assign(split=split[is_used].astype(str))
+    return table[list(SPLIT_TABLE)].sort_values("image_id", ignore_index=True)
+
+
+def draw(metadata: pd.DataFrame, params: SplitParams) -> pd.Categorical:
+    """Return the split that each row of `metadata` is drawn for; LEFT_OUT where it is not.
 
     Raises:
         InputError: the fractions leave no room, a class is empty, the classes have no category in
             common, or there are fewer images than `images_per_class` needs.
     """
-    images = metadata.assign(split=assign_splits(metadata, params))
-    held_out = images[images["split"] == HOLDOUT]
-    images = images[images["split"].isin(SPLITS)]
-    # Without matching, all images are of one category.
-    images["mix"] = images["category"] if params.match_categories else ""
-    images = images[images["mix"].isin(_common_categories(images))]
-    cells = images.groupby(_CELL)
-    supply = cells.size()
-    quotas = _quotas(supply, params)
-    number = cells.ngroup().to_numpy()
-    rank = ranks(images["key"].to_numpy(), params.seed)
-    drawn = images[_first_of_each(number, rank, quotas.to_numpy())]
-    table = pd.concat([drawn, held_out])[list(SPLIT_TABLE)]
-    return table.sort_values("image_id", ignore_index=True)
+    images = coded(metadata)
+    split = assign_splits(images, params)
+    images = images.assign(split=split, mix=images["category"])
+    if not params.match_categories:
+        images["mix"] = _ANY.repeat(len(images))
+    cell, count = count_cells(images, _CELL)
+    supply = count[count.index.isin(SPLITS, "split")]
+    supply = supply[supply.index.isin(_common_categories(supply), "mix")].sort_index()
+    quota = _quotas(supply, params).reindex(count.index, fill_value=0)
+    is_held = count.index.isin([HOLDOUT], "split")
+    quota = quota.mask(is_held, count)
+    key = images["key"].to_numpy()
+    is_drawn = np.zeros(len(images), dtype=bool)
+
+    def choose(rows: Numbers, number: int) -> None:
+        is_drawn[_least(rows, ranks(key[rows], params.seed), number)] = True
+
+    in_threads(choose, list(zip(rows_of_cells(cell, count.to_numpy()), quota, strict=True)))
+    code = np.where(is_drawn, split.codes, PLACES.index(LEFT_OUT))
+    return pd.Categorical.from_codes(code, dtype=split.dtype)
 
 
-def _first_of_each(
-    part: NDArray[np.integer], rank: UInt64Array, quota: NDArray[np.integer]
-) -> NDArray[np.bool_]:
-    """Return whether an element has one of the `quota[part]` smallest ranks of its part."""
-    order = order_by_part(part, rank)
-    start = np.searchsorted(part[order], np.arange(len(quota)))
-    position = np.arange(len(part)) - start[part[order]]
-    chosen = np.zeros(len(part), dtype=bool)
-    chosen[order] = position < quota[part[order]]
-    return chosen
+def _least(rows: Numbers, rank: UInt64Array, number: int) -> Numbers:
+    """Return the `number` of `rows` with the smallest ranks."""
+    return rows if number == len(rows) else rows[np.argpartition(rank, number)[:number]]
 
 
 def _quotas(supply: pd.Series, params: SplitParams) -> pd.Series:
@@ -107,7 +109,7 @@ def _quotas(supply: pd.Series, params: SplitParams) -> pd.Series:
     quotas = {}
     for split, size in sizes.items():
         limit = limits[split]
-        categories = limit.index[webster_sequence(limit.to_numpy(), size)]
+        categories = limit.index[webster_sequence(limit.to_numpy(), size)].tolist()
         for label in LABELS:
             for cell, count in fill(categories, supply[split, label].to_dict()).items():
                 quotas[split, label, *cell] = count
@@ -160,8 +162,9 @@ def _methods(supply: pd.Series, split: str, label: int) -> list[tuple[str, int]]
     return sorted(counts.items())
 
 
-def _common_categories(images: pd.DataFrame) -> set[str]:
-    found = {label: set(images.loc[images["label"] == label, "mix"].unique()) for label in LABELS}
+def _common_categories(supply: pd.Series) -> set[str]:
+    cells = supply.index.to_frame()
+    found = {label: set(cells.loc[cells["label"] == label, "mix"]) for label in LABELS}
     for label, name in LABELS.items():
         if not found[label]:
             raise InputError(f"there is no {name} image; both classes are needed")
@@ -175,75 +178,115 @@ def _common_categories(images: pd.DataFrame) -> set[str]:
     return common
 
 
-def summary(metadata: pd.DataFrame, splits: pd.DataFrame) -> dict[str, Any]:
-    """Return the metrics: what was drawn, how evenly, and what was left out.
+def summary(metadata: pd.DataFrame, split: pd.Categorical) -> dict[str, Any]:
+    """Return the metrics: what `split` draws from `metadata`, how evenly, and what it leaves out.
 
     `imbalance` is 1 - smallest / largest: 0 where all have the same number of images, 1 where one
     has none.
     """
-    named = splits.assign(label=splits["label"].map(LABELS))
-    is_held = splits["split"] == HOLDOUT
-    drawn, held_out = splits[~is_held], splits.loc[is_held, "method"]
-    in_use = metadata[
-        metadata["category"].isin(drawn["category"]) & ~metadata["method"].isin(held_out)
-    ]
-    methods = {
-        name: in_use.loc[in_use["label"] == label, "method"].unique().tolist()
-        for label, name in LABELS.items()
-    }
+    images = coded(metadata)
+    label = images["label"].cat.rename_categories(LABELS)
+    images = images.assign(split=split, label=label)
+    _, count = count_cells(images, _Cell._fields[:-1])
+    cells = [_Cell._make(row) for row in count.reset_index().to_numpy().tolist()]
+    used = [cell for cell in cells if cell.split != LEFT_OUT]
+    drawn = [cell for cell in used if cell.split != HOLDOUT]
+    total = _total(drawn)
+    share = {name: number / total for name, number in _by("split", drawn).items()}
     return {
-        "images": len(splits),
-        "images_per_class": len(drawn) // len(LABELS),
-        "share": drawn["split"].value_counts(normalize=True).to_dict(),
-        "leaked_groups": _leaked_groups(splits),
-        "counts": {str(split): _counts(rows) for split, rows in named.groupby("split")},
-        "imbalance": {
-            str(split): _imbalances(rows, methods)
-            for split, rows in named[~is_held].groupby("split")
-        },
-        "left_out": _left_out(metadata, splits),
+        "images": _total(used),
+        "images_per_class": total // len(LABELS),
+        "share": share,
+        "leaked_groups": _leaked_groups(images),
+        "counts": {name: _counts(of) for name, of in _parts("split", used).items()},
+        "imbalance": _imbalances(cells, used, drawn),
+        "left_out": _left_out(cells, used),
     }
 
 
-def _leaked_groups(splits: pd.DataFrame) -> int:
+class _Cell(NamedTuple):
+    """How many images are alike in all that the metrics count by."""
+
+    split: str
+    label: str
+    method: str
+    category: str
+    images: int
+
+
+def _total(cells: Iterable[_Cell]) -> int:
+    return sum(cell.images for cell in cells)
+
+
+def _parts(attribute: str, cells: Iterable[_Cell]) -> dict[str, list[_Cell]]:
+    parts: dict[str, list[_Cell]] = {}
+    for cell in cells:
+        parts.setdefault(getattr(cell, attribute), []).append(cell)
+    return parts
+
+
+def _by(attribute: str, cells: Iterable[_Cell]) -> dict[str, int]:
+    return {name: _total(part) for name, part in _parts(attribute, cells).items()}
+
+
+def _leaked_groups(images: pd.DataFrame) -> int:
+    used = images.loc[images["split"] != LEFT_OUT, ["split", "group_number"]]
     # What is held out may share a group with test: neither is trained on.
-    side = splits["split"].replace(HOLDOUT, "test")
-    return int((side.groupby(splits["group"]).nunique() > 1).sum())
+    side = used["split"].cat.codes.where(used["split"] != HOLDOUT, PLACES.index("test"))
+    sides = used.assign(split=side).drop_duplicates()["group_number"]
+    return sides[sides.duplicated()].nunique()
 
 
-def _counts(rows: pd.DataFrame) -> dict[str, Any]:
+def _counts(cells: Iterable[_Cell]) -> dict[str, Any]:
     return {
-        str(label): {
-            "images": len(of_label),
-            "by_method": of_label["method"].value_counts().to_dict(),
-            "by_category": of_label["category"].value_counts().to_dict(),
+        label: {
+            "images": _total(of_label),
+            "by_method": _by("method", of_label),
+            "by_category": _by("category", of_label),
         }
-        for label, of_label in rows.groupby("label")
+        for label, of_label in _parts("label", cells).items()
     }
 
 
-def _imbalances(rows: pd.DataFrame, methods: Mapping[str, list[str]]) -> dict[str, float]:
-    imbalances = {"label": _imbalance(rows["label"].value_counts())}
-    for label, names in methods.items():
-        counts = rows.loc[rows["label"] == label, "method"].value_counts()
-        imbalances[f"method_of_{label}"] = _imbalance(counts.reindex(names, fill_value=0))
+def _imbalances(
+    cells: Iterable[_Cell], used: Iterable[_Cell], drawn: Sequence[_Cell]
+) -> dict[str, dict[str, float]]:
+    """Return how unequal the classes are in each split, and the methods that it could have."""
+    categories = {cell.category for cell in drawn}
+    held_out = {cell.method for cell in used if cell.split == HOLDOUT}
+    in_use = [c for c in cells if c.category in categories and c.method not in held_out]
+    methods = {label: _parts("method", of) for label, of in _parts("label", in_use).items()}
+    imbalances = {}
+    for name, of_split in _parts("split", drawn).items():
+        labels = _parts("label", of_split)
+        imbalances[name] = {"label": _imbalance([_total(of) for of in labels.values()])}
+        for label, of_label in labels.items():
+            counts = _by("method", of_label)
+            imbalances[name][f"method_of_{label}"] = _imbalance(
+                [counts.get(method, 0) for method in methods[label]]
+            )
     return imbalances
 
 
-def _imbalance(counts: pd.Series) -> float:
-    return float(1 - counts.min() / counts.max())
+def _imbalance(counts: Sequence[int]) -> float:
+    return 1 - min(counts) / max(counts)
 
 
-def _left_out(metadata: pd.DataFrame, splits: pd.DataFrame) -> dict[str, Any]:
-    rest = metadata[~metadata["image_id"].isin(splits["image_id"])]
-    by_class = pd.crosstab(metadata["category"], metadata["label"].map(LABELS))
-    one_class = by_class[(by_class == 0).any(axis=1)]
-    unmatched = one_class[~one_class.index.isin(splits["category"])]
+def _left_out(cells: Iterable[_Cell], used: Iterable[_Cell]) -> dict[str, Any]:
+    rest = [cell for cell in cells if cell.split == LEFT_OUT]
+    used_categories = {cell.category for cell in used}
+    by_class = {
+        category: dict.fromkeys(LABELS.values(), 0) | _by("label", part)
+        for category, part in _parts("category", cells).items()
+        if category not in used_categories
+    }
     return {
-        "images": len(rest),
-        "by_method": rest["method"].value_counts().to_dict(),
+        "images": _total(rest),
+        "by_method": _by("method", rest),
         # Their number in each class: what only one class shows would give it away.
-        "unmatched_categories": unmatched.to_dict("index"),
+        "unmatched_categories": {
+            category: counts for category, counts in by_class.items() if 0 in counts.values()
+        },
     }
 
 

@@ -11,7 +11,7 @@ from src.command import InputError, run
 from src.files import write_json
 from src.params import load_params
 from src.schema import FAKE, METADATA, SPLIT_TABLE, read_table, write_table
-from src.split import SplitParams, balanced_split, summary
+from src.split import SplitParams, draw, split_table, summary
 
 _READ = [column for column in METADATA if column in {*SPLIT_TABLE, "given_split", "key"}]
 
@@ -51,9 +51,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         params = replace(params, fold=args.fold)
     else:
         params = without(params, generators(metadata, args.without))
-    splits = balanced_split(metadata, params)
-    write_table(splits, args.splits_csv, SPLIT_TABLE)
-    write_json(summary(metadata, splits), args.metrics_json)
+    split = draw(metadata, params)
+    write_table(split_table(metadata, split), args.splits_csv, SPLIT_TABLE)
+    write_json(summary(metadata, split), args.metrics_json)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from src.evaluate import evaluate
 from src.judging.judgement import EvaluateParams
 from src.ranks import image_keys
 from src.schema import FAKE, HOLDOUT, REAL
-from src.split import balanced_split, summary
+from src.split import draw, summary
 from tests.make_predictions import make_measures
 from tests.test_split import split_params
 
@@ -100,14 +100,14 @@ def test_what_is_held_out_is_all_kept_and_unbalances_nothing() -> None:
             images("new", [""] * 30, FAKE),
         ]
     )
-    splits = balanced_split(table, split_params(holdout_methods=("new",)))
-    assert (splits["split"] == HOLDOUT).sum() == 30
-    metrics = summary(table, splits)
+    split = draw(table, split_params(holdout_methods=("new",)))
+    assert (split == HOLDOUT).sum() == 30
+    metrics = summary(table, split)
     assert metrics["counts"][HOLDOUT] == {
         "fake": {"images": 30, "by_method": {"new": 30}, "by_category": {"": 30}}
     }
     assert (metrics["leaked_groups"], HOLDOUT in metrics["imbalance"]) == (0, False)
-    drawn = splits[splits["split"] != HOLDOUT]["label"].value_counts()
+    drawn = table["label"][~split.isin([LEFT_OUT, HOLDOUT])].value_counts()
     assert drawn[REAL] == drawn[FAKE] == metrics["images_per_class"]
 
 

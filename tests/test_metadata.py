@@ -37,7 +37,7 @@ def run_stage(
 ) -> pd.DataFrame:
     monkeypatch.chdir(raw.parent)
     Path("params.yaml").write_text(NUMBERS.format(max_unreadable, max_hash_distance))
-    metadata.main([str(raw), "metadata.csv", "metrics.json"])
+    metadata.main([str(raw), "metadata.csv", "metadata.arrow", "metrics.json"])
     return read_table(Path("metadata.csv"), METADATA).set_index("image_id")
 
 

@@ -99,17 +99,18 @@ def run_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+OUTPUTS = ("data/metadata.csv", "data/metadata.arrow", "metrics/metadata.json")
+
+
 def outputs(folder: Path) -> list[bytes]:
-    return [(folder / name).read_bytes() for name in ("data/metadata.csv", "metrics/metadata.json")]
+    return [(folder / name).read_bytes() for name in OUTPUTS]
 
 
 def test_a_cluster_writes_the_same_bytes(cluster: Cluster, checkout: Path) -> None:
-    done = run_in(
-        checkout, "src.metadata", "data/raw", "data/metadata.csv", "metrics/metadata.json"
-    )
+    done = run_in(checkout, "src.metadata", "data/raw", *OUTPUTS)
     assert done.returncode == 0, done.stderr
     expected = outputs(checkout)
-    for path in ("data/metadata.csv", "metrics/metadata.json"):
+    for path in OUTPUTS:
         (checkout / path).unlink()
     for _ in range(2):
         cluster.add_worker(checkout)

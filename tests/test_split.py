@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from src import split
 from src.assignment import assign_splits
+from src.catalogue import write_catalogue
 from src.command import InputError
 from src.files import read_json
 from src.ranks import image_keys
-from src.schema import FAKE, METADATA, REAL, SPLIT_TABLE, read_table, write_table
-from src.split import SplitParams, balanced_split, summary
+from src.schema import FAKE, REAL, SPLIT_TABLE, read_table
+from src.split import SplitParams, balanced_split, draw, split_table, summary
 
 # method -> label, {category: images}
 SOURCES = {
@@ -123,11 +124,11 @@ def test_no_group_crosses(seed: int, match: bool, fold: int) -> None:
     assigned = table.assign(split=assign_splits(table, params))
     assert (assigned.groupby("group")["split"].nunique() == 1).all()
     try:
-        drawn = balanced_split(table, params)
+        drawn = draw(table, params)
     except InputError:
         return  # too few images of a class in a split
     assert summary(table, drawn)["leaked_groups"] == 0
-    counts = drawn.groupby(["split", "label"]).size().unstack()
+    counts = split_table(table, drawn).groupby(["split", "label"]).size().unstack()
     assert (counts[REAL] == counts[FAKE]).all()
 
 
@@ -178,7 +179,7 @@ def test_splits_of_every_kind_have_their_share() -> None:
     table["split"] = assign_splits(table, split_params())
     counts = table.groupby(["method", "category", "split"]).size().unstack()
     expected = np.outer([1000, 40, 500], [0.2, 0.7, 0.1])
-    assert list(counts.columns) == ["test", "train", "val"]
+    counts = counts[["test", "train", "val"]]
     assert np.abs(counts.to_numpy() - expected).max() <= 1
 
 
@@ -246,11 +247,8 @@ def test_stage_writes_the_table_and_the_metrics(
     numbers = "images_per_class: 60, test_fraction: 0.2, val_fraction: 0.1, fold: 0"
     rest = "match_categories: true, honour_given_split: false, holdout_methods: [], seed: 1"
     Path("params.yaml").write_text(f"split: {{{numbers}, {rest}}}\n")
-    filled = METADATA_ALL.assign(sha256="", width=1, height=1, format="jpeg", jpeg_quality=1)
-    for column in ("bytes_per_pixel", "brightness", "contrast", "sharpness", "colourfulness"):
-        filled[column] = 0.0
-    write_table(filled.assign(perceptual_hash=""), Path("metadata.csv"), METADATA)
-    split.main(["metadata.csv", "splits.csv", "metrics.json"])
+    write_catalogue(METADATA_ALL, Path("metadata.arrow"))
+    split.main(["metadata.arrow", "splits.csv", "metrics.json"])
     table = read_table(Path("splits.csv"), SPLIT_TABLE)
     assert table["image_id"].is_monotonic_increasing
     metrics = read_json(Path("metrics.json"))

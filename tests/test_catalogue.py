@@ -1,0 +1,59 @@
+"""Tests of src/catalogue.py."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from src import catalogue
+from src.catalogue import coded, read_coded, read_rows, write_catalogue
+from src.command import InputError
+from src.schema import SPLIT_TABLE
+from tests.make_metadata import make_metadata
+
+ROWS = [column for column in SPLIT_TABLE if column != "split"]
+
+
+@pytest.fixture
+def metadata(monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+    monkeypatch.setattr(catalogue, "_PIECE", 7)
+    table = make_metadata(images_per_method=10).sample(frac=1, random_state=0)
+    table["offset"] = range(len(table))
+    table["category"] = ["b", "", "é, ü", "a", "b"] * 10
+    table["group"] = table["image_id"].iloc[np.arange(50) // 3 * 3].to_numpy()
+    return table
+
+
+def test_what_is_read_is_what_was_written(tmp_path: Path, metadata: pd.DataFrame) -> None:
+    path = tmp_path / "metadata.arrow"
+    write_catalogue(metadata, path)
+    pd.testing.assert_frame_equal(
+        read_coded(path)[list(coded(metadata))], coded(metadata), check_categorical=False
+    )
+    for is_wanted in (np.ones(50, bool), np.zeros(50, bool), np.arange(50) % 3 == 0):
+        expected = metadata.loc[is_wanted, ROWS].reset_index(drop=True)
+        pd.testing.assert_frame_equal(read_rows(path, is_wanted), expected, check_dtype=False)
+
+
+def test_codes_are_in_the_order_of_the_names(metadata: pd.DataFrame) -> None:
+    images = coded(metadata)
+    assert list(images["category"].cat.categories) == ["", "a", "b", "é, ü"]
+    same_group = images["group_number"].to_numpy()[:, None] == images["group_number"].to_numpy()
+    groups = metadata["group"].to_numpy()
+    assert (same_group == (groups[:, None] == groups)).all()
+    assert coded(images) is images
+
+
+def test_the_same_table_is_the_same_bytes(tmp_path: Path, metadata: pd.DataFrame) -> None:
+    paths = tmp_path / "one", tmp_path / "other"
+    write_catalogue(metadata, paths[0])
+    # Strings in other pieces of memory, as they come from a CSV.
+    write_catalogue(pd.concat([metadata[:11], metadata[11:]]), paths[1])
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_another_kind_of_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text("image_id,method\n")
+    with pytest.raises(InputError, match=r"metadata\.csv: not .*metadata stage"):
+        read_coded(tmp_path / "metadata.csv")
