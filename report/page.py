@@ -64,9 +64,10 @@ def build_page(root: Path) -> str:
     Raises:
         InputError: a stage has not run, or DVC cannot draw a plot.
     """
-    lock = root / "dvc.lock"
-    if not lock.is_file():
-        raise InputError(f"{lock} is missing: nothing has run yet; run make repro")
+    lock, manifest = root / "dvc.lock", root / "data/raw/manifest.json"
+    for path in (lock, manifest):
+        if not path.is_file():
+            raise InputError(f"{path} is missing: nothing has run here yet; run make repro")
     locked = _read_yaml(lock)["stages"]
     metrics = {path.stem: read_json(path) for path in sorted((root / "metrics").glob("*.json"))}
     environment = jinja2.Environment(
@@ -83,7 +84,7 @@ def build_page(root: Path) -> str:
         stages=read_stages(locked),
         studies=list(read_studies(root, locked)),
         lock_blob=git_blob(lock.read_bytes()),
-        manifest=read_json(root / "data/raw/manifest.json"),
+        manifest=read_json(manifest),
         charts=list(draw_charts(root)),
         packages=read_packages(root / "requirements.in"),
         python=platform.python_version(),

@@ -61,7 +61,7 @@ def read_coded(path: Path) -> pd.DataFrame:
     """Return `coded` of the metadata that `path` was written from.
 
     Raises:
-        InputError: it is another kind of file.
+        InputError: there is no such file, it is damaged, or it is another kind of file.
     """
     table: pd.DataFrame = (
         pa.Table.from_batches(_pieces(path, _CODED)).combine_chunks().to_pandas(split_blocks=True)
@@ -83,12 +83,16 @@ def read_rows(path: Path, is_wanted: NDArray[np.bool_]) -> pd.DataFrame:
 
 
 def _pieces(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    with pa.OSFile(str(path)) as file:
-        try:
+    try:
+        with pa.OSFile(str(path)) as file:
             names = ipc.open_file(file).schema.names
-        except pa.ArrowInvalid as error:
-            raise InputError(f"{path}: not written by the metadata stage ({error})") from error
-        options = ipc.IpcReadOptions(included_fields=[names.index(name) for name in columns])
-        reader = ipc.open_file(file, options=options)
-        for number in range(reader.num_record_batches):
-            yield reader.get_batch(number)
+            options = ipc.IpcReadOptions(included_fields=[names.index(name) for name in columns])
+            reader = ipc.open_file(file, options=options)
+            for number in range(reader.num_record_batches):
+                yield reader.get_batch(number)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; run the metadata stage") from error
+    except (OSError, ValueError) as error:  # which all of Arrow's are
+        raise InputError(
+            f"{path}: damaged, or not written by the metadata stage; run it again ({error})"
+        ) from error

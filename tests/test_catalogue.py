@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from src import catalogue
@@ -53,7 +54,18 @@ def test_the_same_table_is_the_same_bytes(tmp_path: Path, metadata: pd.DataFrame
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
-def test_another_kind_of_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "metadata.csv").write_text("image_id,method\n")
-    with pytest.raises(InputError, match=r"metadata\.csv: not .*metadata stage"):
-        read_coded(tmp_path / "metadata.csv")
+def test_a_file_that_is_missing_damaged_or_of_another_kind_is_named(
+    tmp_path: Path, metadata: pd.DataFrame
+) -> None:
+    path = tmp_path / "metadata.arrow"
+    with pytest.raises(InputError, match=r"metadata\.arrow: no such file; run the metadata stage"):
+        read_coded(path)
+    write_catalogue(metadata, path)
+    cut = path.read_bytes()[:-100]
+    other_columns = pa.BufferOutputStream()
+    with pa.ipc.new_file(other_columns, pa.schema({"a": pa.int64()})):
+        pass
+    for content in (cut, b"image_id,method\n", other_columns.getvalue().to_pybytes()):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"metadata\.arrow: damaged, or not .*metadata stage"):
+            read_coded(path)

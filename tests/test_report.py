@@ -62,7 +62,7 @@ def test_packages_are_those_that_are_asked_for(tmp_path: Path) -> None:
 
 
 def test_without_a_run_it_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nothing has run yet; run make repro"):
+    with pytest.raises(InputError, match="nothing has run here yet; run make repro"):
         build_page(tmp_path)
 
 
