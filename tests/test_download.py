@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import threading
+import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from src.raw import read_index, read_manifest
 from src.shards import ShardReader
 from src.sources.cache import Cache
 from src.sources.origins import open_origin
+from src.sources.origins.parallel import IN_FLIGHT
 from src.sources.several import Sources
 from tests.make_artifact import in_mirror, make_artifact, zip_of
 from tests.make_data import METHODS, make_artifact_folder, make_class_folder
@@ -245,28 +247,45 @@ class HaltingZip:
 
 @pytest.mark.slow
 def test_killed_ten_times_it_ends_as_if_never_and_fetches_nothing_twice(tmp_path: Path) -> None:
-    archive = HaltingZip(zip_of(in_mirror(make_artifact(times=8))))
+    cache = tmp_path / "cache"
+    archive = HaltingZip(zip_of(in_mirror(make_artifact(times=16))))
     with Server(archive) as server:
         url = f"{server.url}/x.zip"
         write_params(tmp_path, [url], source=["artifact"], images_per_method=100)
         rng = random.Random(0)
         ready: list[tuple[set[str], int]] = []  # what is kept after a kill, and was sent until then
-        for _ in range(10):
-            archive.halt_after(rng.randrange(20))
-            process = start_download(tmp_path, "cache")
+        for kill in range(10):
+            before = indexed(cache)
+            surely = kill in (3, 6)  # twice, so many are sent that some have to be kept
+            archive.halt_after(3 * IN_FLIGHT if surely else rng.randrange(20))
+            process = start_download(tmp_path, cache.name)
             assert archive.halted.wait(timeout=120)
+            if surely:
+                wait_for_more_in(cache, before)
             process.kill()
             process.join()
             archive.go()
             assert process.exitcode == -signal.SIGKILL
             assert not (tmp_path / "data/raw").exists()
-            ready.append((kept(url, tmp_path / "cache"), len(archive.sent)))
-        interrupted = run_to_the_end(tmp_path, "cache")
+            ready.append((kept(url, cache), len(archive.sent)))
+        interrupted = run_to_the_end(tmp_path, cache.name)
 
-        assert 0 < len(ready[-1][0]) < 8 * 33, "the kills were too early or too late"
+        assert len(ready[-1][0]) < 16 * 33, "the last kill was too late"
         for names, sent_before in ready:
             assert not names & set(archive.sent[sent_before:])
         assert run_to_the_end(tmp_path, "another cache") == interrupted
+
+
+def wait_for_more_in(cache: Path, before: int) -> None:
+    deadline = time.monotonic() + 120
+    while indexed(cache) == before:
+        assert time.monotonic() < deadline, "nothing was kept"
+        time.sleep(0.02)
+
+
+def indexed(cache: Path) -> int:
+    """Return the size of the indices of what is kept; reading them asks the origin nothing."""
+    return sum(path.stat().st_size for path in cache.rglob("*.index"))
 
 
 def kept(url: str, folder: Path) -> set[str]:
