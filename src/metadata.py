@@ -48,13 +48,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     index = read_index(args.raw)
     measured, unreadable = measure_images(index, ShardReader(args.raw))
     check_unreadable(unreadable, len(index), params.max_unreadable)
+    given_groups = measured["group"].nunique()
     metadata = measured.assign(
         key=image_keys(measured["image_id"]),
         group=merged_groups(measured, params.max_hash_distance),
     )
+    del index, measured  # millions of rows
     write_table(metadata, args.metadata_csv, METADATA)
     write_catalogue(metadata, args.metadata_arrow)
-    write_json(summary(measured, metadata, unreadable), args.metrics_json)
+    write_json(summary(metadata, given_groups, unreadable), args.metrics_json)
 
 
 def measure_images(index: pd.DataFrame, reader: ShardReader) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -67,7 +69,8 @@ def measure_images(index: pd.DataFrame, reader: ShardReader) -> tuple[pd.DataFra
     parts = list(map_images(partial(_measure_rows, reader), index[columns], "metadata"))
     measures = pd.concat([measures for measures, _ in parts])
     unreadable = {name: reason for _, reasons in parts for name, reason in reasons.items()}
-    return index.join(measures, how="inner"), unreadable
+    readable = index.loc[measures.index] if unreadable else index  # nothing to copy, mostly
+    return readable.assign(**measures), unreadable
 
 
 def _measure_rows(reader: ShardReader, rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -103,11 +106,11 @@ def check_unreadable(unreadable: Mapping[str, str], images: int, limit: int) -> 
 
 
 def summary(
-    measured: pd.DataFrame, metadata: pd.DataFrame, unreadable: Mapping[str, str]
+    metadata: pd.DataFrame, given_groups: int, unreadable: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return the metrics: what there is, what is unreadable, and how much of it is copies.
 
-    `measured` still has the groups of the source, `metadata` those with copies merged.
+    There were `given_groups` before copies were merged.
     """
     labels = metadata["label"].map(LABELS)
     sizes = metadata["group"].value_counts()
@@ -123,7 +126,7 @@ def summary(
         "groups": {
             "count": len(sizes),
             "largest": int(sizes.max()),
-            "merged_by_duplicates": measured["group"].nunique() - len(sizes),
+            "merged_by_duplicates": given_groups - len(sizes),
             "exact_copies": int(metadata["sha256"].duplicated().sum()),
             "without_hash": int((metadata["perceptual_hash"] == "").sum()),
         },

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import pandas as pd
+from pandas.api.types import union_categoricals
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
@@ -25,6 +26,7 @@ from src.schema import FAKE, INDEX, LABELS, read_table, write_table
 from src.shards import stored_size, write_shard
 
 MANIFEST = "manifest.json"
+_SHARED = ["method", "family", "category", "given_split", "shard"]  # by many images
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -185,7 +187,8 @@ def read_manifest(root: Path) -> Manifest:
 def read_index(root: Path) -> pd.DataFrame:
     """Return all images in the folder of shards `root`, columns INDEX, methods by name.
 
-    Every file is compared with the manifest, byte for byte.
+    Every file is compared with the manifest, byte for byte. Texts that many images share are
+    categories: millions of rows hardly need memory for them.
 
     Raises:
         InputError: a file is missing, truncated or changed, or the manifest is; it is named.
@@ -195,8 +198,13 @@ def read_index(root: Path) -> pd.DataFrame:
     if not shards:
         raise InputError(f"{root / MANIFEST}: lists no shards; run the download stage again")
     with ThreadPoolExecutor() as pool:
-        indexes = pool.map(lambda item: _read_checked(root / item[0], item[1]), shards)
-        return pd.concat(indexes, ignore_index=True)
+        indexes = list(pool.map(lambda item: _read_checked(root / item[0], item[1]), shards))
+    table = pd.concat([index.drop(columns=_SHARED) for index in indexes], ignore_index=True)
+    shared = {
+        name: union_categoricals([index[name] for index in indexes], sort_categories=True)
+        for name in _SHARED
+    }
+    return table.assign(**shared)[list(INDEX)]
 
 
 def _read_checked(path: Path, shard: Shard) -> pd.DataFrame:
@@ -209,4 +217,4 @@ def _read_checked(path: Path, shard: Shard) -> pd.DataFrame:
                 f"{file}: truncated or changed after it was downloaded (sha256 is not {sha256}); "
                 "run the download stage again"
             )
-    return read_table(index, INDEX)
+    return read_table(index, INDEX).astype(dict.fromkeys(_SHARED, "category"))
