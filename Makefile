@@ -49,7 +49,7 @@ deps: $(READY) ## write what the stages' modules import into every dvc.yaml
 	python -m tools.deps
 
 test: check ## everything that CI runs, on all cores [but no more than four: each builds a project]
-	pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-unit: $(READY) ## the quick tests only
 	pytest -m "not slow and not s3 and not browser"

@@ -1,11 +1,13 @@
 """What several test files share: a small project that real `dvc` commands run in, an S3 server."""
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from tools.set_remote import set_remote
 
 ROOT = Path(__file__).parents[1]
 OUTPUTS = ("dvc.lock", "data/", "metrics/", "models/", "plots/")
+SLOW_MARKERS = ("slow", "s3", "browser")
 STUDY_OUTPUTS = re.compile(r"studies/\w+/(dvc\.lock|results/)")
 
 # A run of seconds on four methods of 40 pictures. Their grain gives the class away in the file
@@ -64,7 +67,7 @@ class Project:
 
     def repro(self, *arguments: str) -> list[str]:
         """Run `dvc repro`; return the stages that ran, in order."""
-        return re.findall(r"Running stage '(\w+)'", self.run("dvc", "repro", *arguments))
+        return stages_run(self.run("dvc", "repro", *arguments))
 
     def set_params(self, changes: Mapping[str, Any]) -> None:
         """Change values of params.yaml, named `section.key`."""
@@ -83,6 +86,11 @@ class Project:
         """Commit everything that Git does not ignore."""
         self.run("git", "add", "--all")
         self.run("git", "commit", "--quiet", "--message", message)
+
+
+def stages_run(printed: str) -> list[str]:
+    """Return the stages that DVC said it ran, in order."""
+    return re.findall(r"Running stage '(\w+)'", printed)
 
 
 def isolated_environment(home: Path) -> dict[str, str]:
@@ -131,22 +139,49 @@ def make_project(folder: Path, home: Path, params: Mapping[str, Any]) -> Project
     return project
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files of most slow tests: who got one last would work on alone."""
+    slow = Counter(i.path for i in items if any(map(i.get_closest_marker, SLOW_MARKERS)))
+    items.sort(key=lambda item: -slow[item.path])
+
+
 @pytest.fixture(scope="session")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def common(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder that all workers of a run share."""
+    own = tmp_path_factory.getbasetemp()
+    return own if worker_id == "master" else own.parent
+
+
+def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
+    """Return `folder` when `make(folder)` has ended, which one worker calls; others wait."""
+    ready = folder.with_suffix(".ready")
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not ready.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # a worker that failed leaves a part
+            folder.mkdir()
+            make(folder)
+            ready.touch()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def images(common: Path) -> Path:
     """Forty pictures of each of four methods, in ArtiFact's layout."""
-    return make_artifact_folder(tmp_path_factory.mktemp("images"), images_per_method=40)
+    return made_once(common / "images", lambda f: make_artifact_folder(f, images_per_method=40))
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Project:
+def built(common: Path, images: Path) -> Project:
     """A project in which `dvc repro` has run and been committed: copy it before changing it."""
-    folder = tmp_path_factory.mktemp("built")
-    project = make_project(
-        folder / "project", folder / "home", {**TINY, "download.origin": str(images)}
-    )
-    project.repro()
-    project.commit("Rebuild")
-    return project
+    home = common / "home-of-built"
+
+    def build(folder: Path) -> None:
+        project = make_project(folder, home, {**TINY, "download.origin": str(images)})
+        project.repro()
+        project.commit("Rebuild")
+
+    return Project(made_once(common / "built", build), isolated_environment(home))
 
 
 @pytest.fixture

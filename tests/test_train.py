@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -114,29 +115,8 @@ def test_a_stage_killed_again_and_again_ends_like_an_uninterrupted_one(stage: li
 
 
 @pytest.mark.slow
-def test_two_processes_train_like_one(stage: list[str]) -> None:
-    sections = json.loads(Path("params.yaml").read_text())
-    sections["model"]["drop_path"] = 0.0  # every process draws its own
-    Path("params.yaml").write_text(json.dumps(sections))
-    curves = []
-    for processes in (1, 2):
-        command = [sys.executable, "-m", "src.train", *stage]
-        environment = os.environ | {
-            "PYTHONPATH": str(ROOT),
-            "NO_ALBUMENTATIONS_UPDATE": "1",
-            "REAL_OR_GENERATED_PROCESSES": str(processes),
-        }
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        curves.append(pd.read_csv("out/training.csv"))
-    pd.testing.assert_frame_equal(curves[0], curves[1], rtol=1e-3)
-
-
-@pytest.mark.slow
 def test_half_precision_without_a_gpu_is_refused(stage: list[str]) -> None:
-    sections = json.loads(Path("params.yaml").read_text())
-    sections["train"]["precision"] = "fp16"
-    Path("params.yaml").write_text(json.dumps(sections))
+    change_params("train", precision="fp16")
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
         "NO_ALBUMENTATIONS_UPDATE": "1",
@@ -148,19 +128,36 @@ def test_half_precision_without_a_gpu_is_refused(stage: list[str]) -> None:
     assert "error: train.precision = 'fp16' needs a GPU" in done.stderr
 
 
+def change_params(section: str, **values: Any) -> None:
+    sections = json.loads(Path("params.yaml").read_text())
+    sections[section] |= values
+    Path("params.yaml").write_text(json.dumps(sections))
+
+
 @pytest.mark.slow
-def test_two_nodes_train_like_two_processes_of_one(stage: list[str], tmp_path: Path) -> None:
+def test_processes_train_like_one_and_nodes_like_processes(
+    stage: list[str], tmp_path: Path
+) -> None:
+    change_params("model", drop_path=0.0)  # every process draws its own
     first = Path.cwd()
     second = tmp_path / "node-1"  # another machine: a copy of everything, and nothing shared
     shutil.copytree(first, second)
+    train.main(stage)
+    alone = pd.read_csv("out/training.csv")
+
     environment = os.environ | {"PYTHONPATH": str(ROOT), "NO_ALBUMENTATIONS_UPDATE": "1"}
     environment.pop("OMP_NUM_THREADS", None)  # torchrun sets it for two processes, not for one
-    torchrun = (sys.executable, "-m", "torch.distributed.run")
     train_stage = ("-m", "src.train", *stage)
-    alone = [*torchrun, "--standalone", "--nproc-per-node", "2", *train_stage]
-    subprocess.run(alone, env=environment, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, *train_stage],
+        env=environment | {"REAL_OR_GENERATED_PROCESSES": "2"},
+        check=True,
+        capture_output=True,
+    )
+    pd.testing.assert_frame_equal(pd.read_csv("out/training.csv"), alone, rtol=1e-3)
     expected = read_all(first / "out")
     shutil.rmtree(first / "out")
+
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         endpoint = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -168,6 +165,7 @@ def test_two_nodes_train_like_two_processes_of_one(stage: list[str], tmp_path: P
         *("--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d"),
         *("--rdzv-endpoint", endpoint, "--rdzv-id", "test"),
     )
+    torchrun = (sys.executable, "-m", "torch.distributed.run")
     nodes = [
         subprocess.Popen(
             [*torchrun, "--node-rank", str(rank), *together, *train_stage],

@@ -45,7 +45,14 @@ def _panel(axes: Axes, table: pd.DataFrame, name: str) -> None:
         )
         if name == "recall":  # it says little without what the same threshold costs
             for row, share in zip(rows, table[f"{prefix}specificity"], strict=True):
-                axes.text(0.01, row + offset, f"specificity {share:.2f}", va="center", fontsize=8)
+                _beside(axes, row + offset, f"{share:.2f}")
+    if name == "recall":
+        _beside(axes, -1.2 * _HEIGHT - 0.5, "specificity")
     if name == "auroc":
         axes.axvline(0.5, color="black", linestyle="--", linewidth=0.8)  # chance
     axes.set(title=TITLES[name], xlim=(0, 1.02))
+
+
+def _beside(axes: Axes, height: float, text: str) -> None:
+    """Write to the right of the panel, where no bar nor interval is."""
+    axes.text(1.02, height, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
