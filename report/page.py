@@ -14,11 +14,14 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from graphlib import TopologicalSorter
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import jinja2
 import vl_convert
+from markdown_it import MarkdownIt
+from markupsafe import Markup
 from ruamel.yaml import YAML
 from tqdm import tqdm
 
@@ -44,7 +47,7 @@ class Study(NamedTuple):
     """One folder of studies/ whose results are here."""
 
     name: str
-    summary: str  # what its `make` target ends with
+    summary: Markup  # what its `make` target ends with, as HTML
     outdated: list[str]  # outputs of the main pipeline that have changed since
 
 
@@ -69,6 +72,7 @@ def build_page(root: Path) -> str:
         if not path.is_file():
             raise InputError(f"{path} is missing: nothing has run here yet; run make repro")
     locked = _read_yaml(lock)["stages"]
+    stages = read_stages(locked)
     metrics = {path.stem: read_json(path) for path in sorted((root / "metrics").glob("*.json"))}
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATE.parent),
@@ -81,7 +85,8 @@ def build_page(root: Path) -> str:
     return environment.get_template(TEMPLATE.name).render(
         params=_read_yaml(root / "params.yaml"),
         params_text=(root / "params.yaml").read_text(encoding="utf-8"),
-        stages=read_stages(locked),
+        stages=stages,
+        levels=levels(stages),
         studies=list(read_studies(root, locked)),
         lock_blob=git_blob(lock.read_bytes()),
         manifest=read_json(manifest),
@@ -105,6 +110,15 @@ def read_stages(locked: Mapping[str, Any]) -> list[Stage]:
     return [Stage(name, after[name], locked[name].get("outs", [])) for name in order]
 
 
+def levels(stages: Sequence[Stage]) -> list[list[str]]:
+    """Return the names of `stages`, those together that wait for the same number of others."""
+    depth: dict[str, int] = {}
+    for stage in stages:
+        depth[stage.name] = 1 + max((depth[name] for name in stage.after), default=-1)
+    by_depth = sorted(depth, key=lambda name: (depth[name], name))
+    return [list(names) for _, names in groupby(by_depth, key=depth.__getitem__)]
+
+
 def _read_paths(stage: Mapping[str, Any]) -> Iterator[str]:
     for dep in stage.get("deps", []):
         path = PurePosixPath(dep["path"])
@@ -125,8 +139,16 @@ def read_studies(root: Path, locked: Mapping[str, Any]) -> Iterator[Study]:
             for folder in (".", lock.parent.relative_to(root).as_posix())  # whatever its `wdir`
         }
         outdated = [path for path, md5 in used.items() if current.get(path, md5) != md5]
-        summary = page.read_text(encoding="utf-8").partition("\n")[2].strip()
+        summary = to_html(page.read_text(encoding="utf-8").partition("\n")[2])
         yield Study(lock.parent.name, summary, sorted(outdated))
+
+
+def to_html(markdown: str) -> Markup:
+    """Return Markdown as HTML, in which a wide table scrolls by itself; its own HTML is text."""
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    parser.add_render_rule("table_open", lambda *_: '<div class="scroll"><table>\n')
+    parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
+    return Markup(parser.render(markdown))
 
 
 def git_blob(data: bytes) -> str:

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from markupsafe import Markup
 from selenium.webdriver.chrome.webdriver import WebDriver
 
 from report.page import (
@@ -13,9 +14,11 @@ from report.page import (
     build_page,
     draw_charts,
     git_blob,
+    levels,
     read_packages,
     read_stages,
     read_studies,
+    to_html,
 )
 from src.command import InputError
 from tests.conftest import Project
@@ -36,6 +39,19 @@ def test_a_stage_follows_those_whose_outputs_it_reads() -> None:
     ]
 
 
+def test_stages_stand_beside_those_that_they_neither_follow_nor_precede() -> None:
+    after = {"a": [], "b": [], "c": ["a"], "d": ["a", "c"], "e": ["b"]}
+    stages = [Stage(name, names, []) for name, names in after.items()]
+    assert levels(stages) == [["a", "b"], ["c", "e"], ["d"]]
+
+
+def test_markdown_becomes_html_and_html_stays_text() -> None:
+    html = to_html("| fold | MCC |\n| - | - |\n| 0 | 0.5 |\n\nLow <b>and</b> *high*.\n")
+    assert html.startswith('<div class="scroll"><table>\n')
+    assert "<td>0.5</td>" in html
+    assert "</table></div>\n<p>Low &lt;b&gt;and&lt;/b&gt; <em>high</em>.</p>" in html
+
+
 @pytest.mark.parametrize("path", ["data/splits.csv", "../../data/splits.csv"])
 @pytest.mark.parametrize(("md5", "outdated"), [("3", []), ("0", ["data/splits.csv"])])
 def test_a_study_of_other_data_is_called_outdated(
@@ -45,7 +61,9 @@ def test_a_study_of_other_data_is_called_outdated(
     (study / "results").mkdir(parents=True)
     (study / "results/README.md").write_text("# Five folds\n\nMCC 0.5\n")
     (study / "dvc.lock").write_text(f"stages: {{fold: {{deps: [{{path: {path}, md5: '{md5}'}}]}}}}")
-    assert list(read_studies(tmp_path, LOCKED)) == [Study("crossval", "MCC 0.5", outdated)]
+    assert list(read_studies(tmp_path, LOCKED)) == [
+        Study("crossval", Markup("<p>MCC 0.5</p>\n"), outdated)
+    ]
 
 
 def test_the_lock_file_is_named_as_git_names_it(tmp_path: Path) -> None:
