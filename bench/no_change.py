@@ -14,6 +14,7 @@ from bench.timing import interleaved, medians, ratio, repeats
 
 ROOT = Path(__file__).parents[1]
 ROUNDS, FILES_IN_FOLDER = 5, 200
+OUTPUTS = ("outs", "metrics", "plots")
 
 
 def run(scale: float, folder: Path) -> Outcome:
@@ -60,7 +61,7 @@ def copy_pipeline(folder: Path, files: int, with_studies: bool = True) -> None:
         shutil.copy2(ROOT / name, folder / name)
     stages = read_stages(folder)
     for stage in stages.values():
-        for out in paths(stage.get("outs", [])) + paths(stage.get("metrics", [])):
+        for out in (path for kind in OUTPUTS for path in paths(stage.get(kind, []))):
             write_stand_in(folder / out, files)
     for stage in stages.values():
         for dep in paths(stage["deps"]):

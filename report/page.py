@@ -176,13 +176,14 @@ def draw_charts(root: Path) -> Iterator[Chart]:
             raise InputError(f"plot {errors[0]['name']}: {errors[0]['msg']}: run dvc repro first")
         # Only a terminal wants to see how far it is.
         for name, drawings in tqdm(plots["data"].items(), "draw", unit="plot", disable=None):
-            definition, _, title = name.rpartition("::")
+            definition, _, path = name.rpartition("::")
             study = PurePosixPath(definition).parent.name
             for drawing in drawings:
                 if drawing["type"] == "image":
-                    yield Chart(study, title, _picture(Path(drawing["url"])), is_gallery=True)
+                    yield Chart(study, path, _picture(Path(drawing["url"])), is_gallery=True)
                 else:
-                    yield Chart(study, title, _chart(drawing["content"]), is_gallery=False)
+                    spec = drawing["content"]
+                    yield Chart(study, spec["title"]["text"], _chart(spec), is_gallery=False)
 
 
 def _of_unrun_study(root: Path, source: str) -> bool:

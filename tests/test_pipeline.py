@@ -100,6 +100,10 @@ def test_an_experiment_is_compared_with_its_base(project: Project) -> None:
     assert "mcc" in project.run("dvc", "metrics", "diff", "--all", "HEAD", "another-seed")
     printed = project.run("dvc", "plots", "diff", "HEAD", "another-seed", "--out", "page")
     assert "index.html" in printed
+    # Back again, nothing is trained: of the longer stages DVC has kept every run.
+    project.set_params({"train.seed": 0})
+    assert sorted(project.repro()) == ["card", "evaluate"]
+    assert project.run("git", "status", "--porcelain") == ""
 
 
 def start_repro(project: Project) -> subprocess.Popen[bytes]:
