@@ -103,7 +103,7 @@ def test_an_experiment_is_compared_with_its_base(project: Project) -> None:
     # Back again, nothing is trained: of the longer stages DVC has kept every run.
     project.set_params({"train.seed": 0})
     assert sorted(project.repro()) == ["card", "evaluate"]
-    assert project.run("git", "status", "--porcelain") == ""
+    assert project.run("git", "diff", "HEAD", "--name-only") == "params.yaml\n"  # its layout
 
 
 def start_repro(project: Project) -> subprocess.Popen[bytes]:
