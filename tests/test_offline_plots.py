@@ -13,9 +13,11 @@ from tools.offline_plots import offline_page
 
 pytestmark = pytest.mark.slow
 
+PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")
 CHARTS = [
     name
-    for plot in YAML(typ="safe").load(ROOT / "dvc.yaml")["plots"]
+    for plots in (PIPELINE["plots"], *(s.get("plots", []) for s in PIPELINE["stages"].values()))
+    for plot in plots
     if isinstance(plot, dict)
     for name in plot
 ]
