@@ -179,7 +179,7 @@ def main() -> None:
     args = parser.parse_args()
     recipes = read_recipes(RECIPES, os.environ.get("CLIP"))
     if unknown := set(args.detectors) - set(recipes):
-        raise InputError(f"{sorted(unknown)} not in {RECIPES} or without weights")
+        raise InputError(f"{RECIPES} has no {sorted(unknown)} to run; choose among {list(recipes)}")
     params = YAML(typ="safe", pure=True).load(Path("params.yaml"))
     subprocess.run(["dvc", "repro", "shortcuts"], check=True)
     times: dict[str, float] = read_json(TIMES) if TIMES.exists() else {}
