@@ -1,5 +1,6 @@
 """Rows of a split table -> batches of uint8 crops, read straight from the shards."""
 
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from src.command import InputError
 from src.decode import RGBImage, UndecodableImage, decode
@@ -136,8 +137,8 @@ class ImageSet(Dataset[Batch]):
         Raises:
             UndecodableImage: an image has been damaged since the metadata stage.
         """
-        crops = [self._crops(row, request.epoch) for row in request.rows]
-        return Batch(torch.from_numpy(np.concatenate(crops)), torch.tensor(request.rows))
+        crops = (self._crops(row, request.epoch) for row in request.rows)
+        return Batch(_joined(crops, len(request.rows)), torch.tensor(request.rows))
 
     def _crops(self, row: int, epoch: int) -> Crops:
         place = str(self.shards[row]), int(self.offsets[row]), int(self.lengths[row])
@@ -147,6 +148,26 @@ class ImageSet(Dataset[Batch]):
             raise UndecodableImage(f"{self.ids[row]} in {place[0]}: {error}") from error
         crops = self.render(image, epoch, int(self.keys[row]))
         return self.represent(crops) if self.represent else crops
+
+
+def _joined(parts: Iterable[Crops], count: int) -> Tensor:
+    """Return `count` parts of equal shape as one tensor, filled one by one."""
+    batch = torch.empty(0, dtype=torch.uint8)
+    for number, part in enumerate(parts):
+        if number == 0:
+            batch = _new_batch((count, *part.shape))
+            filled = batch.numpy()
+        filled[number] = part
+    return batch.flatten(0, 1)
+
+
+def _new_batch(shape: tuple[int, ...]) -> Tensor:
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=torch.uint8)
+    # In memory that the training process sees as well, as torch's own collation does: put
+    # together elsewhere, all pixels would be copied once more.
+    storage = torch.UntypedStorage._new_shared(math.prod(shape))  # type: ignore[no-untyped-call]
+    return torch.tensor([], dtype=torch.uint8).set_(storage).view(shape)
 
 
 def default_workers() -> int:

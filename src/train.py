@@ -41,6 +41,7 @@ from src.training.checkpoints import (
     scratch_folder,
 )
 from src.training.closed_form import Solving
+from src.training.fit import Fit
 from src.training.launch import launch_processes
 from src.training.loop import Training
 from src.training.order import balance
@@ -96,8 +97,8 @@ def train_detector(
     main_process = accelerator.is_main_process
     with only_trainer(scratch.parent) if main_process else nullcontext():
         detector, sets = prepare(table, root, settings, weights)
-        fit = Solving if isinstance(detector.network, ClosedForm) else Training
-        training = fit(detector, sets, settings.train, accelerator, default_workers())
+        way = Solving if isinstance(detector.network, ClosedForm) else Training
+        training: Fit = way(detector, sets, settings.train, accelerator, default_workers())
         checkpoint = Checkpoint(scratch)
         if state := checkpoint.load():
             training.load_state_dict(state)
@@ -193,7 +194,7 @@ def _draw_images(sets: Sets, table: pd.DataFrame, seed: int, path: Path) -> None
     draw_batch(batch.images.numpy(), shown["label"].map(LABELS) + "\n" + shown["method"], path)
 
 
-def _write(training: Training | Solving, outputs: Outputs) -> None:
+def _write(training: Fit, outputs: Outputs) -> None:
     with replacing(outputs.weights) as temporary:
         save_file(training.best_weights, temporary)
     save_identity(training.detector.identity, outputs.identity)

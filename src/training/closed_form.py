@@ -11,10 +11,10 @@ from torch.nn.functional import cross_entropy
 
 from src.command import InputError
 from src.models import ClosedForm, Detector
-from src.models._weights import StateDict
 from src.scoring import Scorer
 from src.training.checkpoints import Checkpoint
-from src.training.recipe import Epoch, Sets, TrainParams, best_epoch
+from src.training.fit import Fit
+from src.training.recipe import Epoch, Sets, TrainParams
 from src.training.validation import validate
 
 logger = logging.getLogger(__name__)
@@ -35,8 +35,8 @@ class Features(nn.Module):
         return network.features(self.detector.normalised(images))
 
 
-class Solving:
-    """The counterpart of `loop.Training`: saved after every pass over the images."""
+class Solving(Fit):
+    """Solves for the head alone; saved after every pass over the images."""
 
     def __init__(
         self,
@@ -56,12 +56,8 @@ class Solving:
                 f"train.sampling = {params.sampling!r}: {detector.identity.name} is solved from "
                 "all images; set it to all"
             )
-        self.detector = detector.to(accelerator.device)
-        self.sets, self.params, self.accelerator = sets, params, accelerator
-        self.workers = workers
+        super().__init__(detector, sets, params, accelerator, workers)
         self.passes: list[Tensor] = []  # features (train images, dims) of each epoch's views
-        self.history: list[Epoch] = []  # one per setting of the solver
-        self.best_weights: StateDict = {}
 
     @property
     def update(self) -> int:
@@ -72,11 +68,6 @@ class Solving:
     def images_seen(self) -> int:
         """How many views of training images were looked at."""
         return self.update * len(self.sets.train)
-
-    @property
-    def best(self) -> Epoch:
-        """The setting whose solution is kept."""
-        return best_epoch(self.history)
 
     def run(self, checkpoint: Checkpoint, report: Callable[[Sequence[Epoch]], None]) -> None:
         """Compute features, solve with every setting, keep what validates best."""
@@ -108,16 +99,13 @@ class Solving:
     def _judge(
         self, network: ClosedForm, features: Tensor, targets: Tensor, val_features: Tensor
     ) -> None:
-        epoch = Epoch(
+        epoch = Epoch(  # one for each setting of the solver
             epoch=len(self.history) + 1,
             learning_rate=0.0,  # there is none
             train_loss=float(cross_entropy(network.head(features), targets)),
             **validate(network.head(val_features), self.sets.val_labels),
         )
-        self.history.append(epoch)
-        if self.best is epoch:
-            weights = network.state_dict()
-            self.best_weights = {name: value.cpu().clone() for name, value in weights.items()}
+        self.record(epoch, network)
         if self.accelerator.is_main_process:
             logger.info(
                 "solution %d of %d: validation MCC %.3f, AUROC %.3f",

@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 from tqdm import tqdm
 
 from src.command import InputError
 from src.images import Batch, build_loader
 from src.models import Detector
-from src.models._weights import StateDict
 from src.scoring import Scorer
 from src.training.checkpoints import Checkpoint
+from src.training.fit import Fit
 from src.training.optim import Schedule, build_average, build_optimizer, set_learning_rate
 from src.training.order import Order
-from src.training.recipe import Epoch, Sets, TrainParams, best_epoch
+from src.training.recipe import Epoch, Sets, TrainParams
 from src.training.validation import validate
 
 logger = logging.getLogger(__name__)
@@ -31,8 +32,10 @@ logger = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 120.0  # what a crash can cost at most, beside the start-up
 
 
-class Training:
-    """A run that can be saved after any update and taken up again."""
+class Training(Fit):
+    """Moves all weights, one batch after the other; saved after any update."""
+
+    update = 0
 
     def __init__(
         self,
@@ -42,13 +45,13 @@ class Training:
         accelerator: Accelerator,
         workers: int,
     ) -> None:
-        """Prepare everything for the first update; `detector` is trained in place.
+        """Prepare everything for the first update.
 
         Raises:
-            InputError: the batch size does not suit the images or the number of processes.
+            InputError: the batch size does not suit the images or the number of processes, or the
+                detector cannot do what the parameters ask for.
         """
-        self.sets, self.params, self.accelerator = sets, params, accelerator
-        self.workers = workers
+        super().__init__(detector, sets, params, accelerator, workers)
         self.order = Order(
             sets.train.keys,
             params.seed,
@@ -65,28 +68,24 @@ class Training:
             self.updates,
             round(params.warmup_epochs * self.order.updates_per_epoch),
         )
-        self.detector = detector.to(accelerator.device)
+        self.average = build_average(self.detector, params.ema_decay) if params.ema_decay else None
+        self.model, self.optimizer = self._prepare()
+        self.score = Scorer(sets.val, params.batch_size, accelerator, workers)
+        self.loss_sum = 0.0  # over the updates of the unfinished epoch
+
+    def _prepare(self) -> tuple[nn.Module, Optimizer]:
+        """Return the detector and its optimiser, made ready for the processes and the precision."""
+        detector, params = self.detector, self.params
         groups = detector.blueprint.parameter_groups(
             detector.network, params.weight_decay, params.layer_decay
         )
-        self.average = build_average(detector, params.ema_decay) if params.ema_decay else None
         if params.gradient_checkpointing:
             save_memory(detector)
         if params.compile:
             detector.network.compile()
-        self.model, self.optimizer = accelerator.prepare(
-            detector, build_optimizer(groups, params.beta2)
-        )
-        self.score = Scorer(sets.val, params.batch_size, accelerator, workers)
-        self.update = 0
-        self.loss_sum = 0.0  # over the updates of the unfinished epoch
-        self.history: list[Epoch] = []
-        self.best_weights: StateDict = {}
-
-    @property
-    def best(self) -> Epoch:
-        """The epoch whose weights are kept."""
-        return best_epoch(self.history)
+        optimizer = build_optimizer(groups, params.beta2)
+        model, optimizer = self.accelerator.prepare(detector, optimizer)
+        return model, optimizer
 
     @property
     def images_seen(self) -> int:
@@ -178,11 +177,8 @@ class Training:
             train_loss=self.loss_sum / self.order.updates_per_epoch,
             **figures,
         )
-        self.history.append(epoch)
+        self.record(epoch, model.network)
         self.loss_sum = 0.0
-        if self.best is epoch:
-            weights = model.network.state_dict()
-            self.best_weights = {name: value.cpu().clone() for name, value in weights.items()}
         if self.accelerator.is_main_process:
             logger.info(
                 "epoch %d of %d: train loss %.4f, validation loss %.4f, MCC %.3f, AUROC %.3f",
