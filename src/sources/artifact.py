@@ -124,14 +124,17 @@ def _placed(
     """Return the catalogue, in which each image has found its member; `roots` are of methods."""
     codes, methods = pd.factorize(images["method"])
     image_id = images["method"] + "/" + images["image_path"]
-    root = images["method"].map(roots) if any(roots.values()) else ""
-    member = _find(origin, cache, root + image_id, codes)
+
+    def below_root(paths: pd.Series) -> pd.Series:
+        return images["method"].map(roots) + paths if any(roots.values()) else paths
+
+    member = _find(origin, cache, below_root(image_id), codes)
     found = np.bincount(codes, member != NOT_THERE, len(methods))
     # One layout a method: what is listed in the other one is not taken for the same image.
     doubtful = np.flatnonzero((found < np.bincount(codes))[codes])
     if len(doubtful):
         paths = images["image_path"].iloc[doubtful]
-        names = (root + images["image_path"]).iloc[doubtful]
+        names = below_root(images["image_path"]).iloc[doubtful]
         from_root = _find(origin, cache, names, codes[doubtful])
         found_from_root = np.bincount(codes[doubtful], from_root != NOT_THERE, len(methods))
         better = (found_from_root > found)[codes[doubtful]]
