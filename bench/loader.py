@@ -48,16 +48,23 @@ def run(scale: float, folder: Path) -> Outcome:
     if installed("datasets"):
         write_arrow(jpegs, folder / "arrow")
     params = load_params(AugmentParams, "augment")
-    figures, details = [], {}
+    figures, details, speed = [], {}, {}
     views = [View(load_params(ModelParams, "model").image_size, "native"), View(LARGE, "resized")]
     for view in views:
         costs = measure(loaders(table, folder, params, view), repeats(ROUNDS, scale))
         name = f"{view.fit} {view.size} px"
         figures += compared(costs, name)
         details[name] = medians(costs)
+        speed[name] = BATCH / details[name]["here"]["cpu_seconds"]
     return Outcome(
         figures,
-        {"batch_size": BATCH, "images": count, "per_batch": details, "workers": WORKERS},
+        {
+            "batch_size": BATCH,
+            "images": count,
+            "images_of_a_core_second": speed,
+            "per_batch": details,
+            "workers": WORKERS,
+        },
         ("albumentations", "datasets", "pillow", "simplejpeg", "torch", "webdataset"),
     )
 

@@ -1,11 +1,18 @@
-"""What an update of the training loop costs, against the same written in bare PyTorch."""
+"""What an update of the training loop costs, against the same written in bare PyTorch.
 
-from collections.abc import Callable, Iterator
+And whether the memory of a run grows from epoch to epoch, its loader's processes included.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from itertools import count, cycle, islice
 from pathlib import Path
+from threading import Event, Thread
 
 import numpy as np
+import pandas as pd
+import psutil
 import torch
 from accelerate import Accelerator
 from torch.nn.functional import cross_entropy
@@ -13,30 +20,29 @@ from torch.nn.utils import clip_grad_norm_
 
 from bench.pictures import make_jpegs, shard_table
 from bench.results import Figure, Outcome, at_most
-from bench.timing import interleaved, medians, ratio
+from bench.timing import in_child, interleaved, medians, ratio
 from src.augment import AugmentParams
 from src.images import Batch
 from src.models import Detector, ModelParams
 from src.params import load_params
 from src.scoring import fix_arithmetic
 from src.train import Settings, prepare
+from src.training.checkpoints import Checkpoint
 from src.training.loop import Training
 from src.training.optim import build_average, build_optimizer
-from src.training.recipe import TrainParams
+from src.training.recipe import Epoch, TrainParams
 
 IMAGES, UPDATES, BATCHES = 512, 150, 8
+EPOCHS, WARM_EPOCHS, WORKERS = 10, 2, 2  # what libraries load on first use is not growth
+SAMPLE_SECONDS = 0.05
 
 
 def run(scale: float, folder: Path) -> Outcome:
     """Update two copies of params.yaml's detector in turn, on the same batches in memory."""
-    params = load_params(TrainParams, "train")
-    settings = Settings(
-        load_params(ModelParams, "model"), params, load_params(AugmentParams, "augment")
-    )
+    settings = read_settings()
+    params = settings.train
     fix_arithmetic(params.threads)
-    images = max(2 * params.batch_size, round(IMAGES * scale))
-    table = shard_table(make_jpegs(images), folder / "raw")
-    table["split"] = np.where(table.index % 16 < 2, "val", "train")  # some of each class
+    table = make_images(max(2 * params.batch_size, round(IMAGES * scale)), folder)
     detector, sets = prepare(table, folder / "raw", settings)
     copy = deepcopy(detector)
     training = Training(detector, sets, params, Accelerator(), workers=0)
@@ -51,16 +57,79 @@ def run(scale: float, folder: Path) -> Outcome:
     for name, weight in detector.state_dict().items():
         if not torch.equal(weight, copy.state_dict()[name]):
             raise AssertionError(f"the two loops do not do the same: {name} differs")
+    peaks, _ = in_child(peak_of_epochs, table, folder)
+    growth = max(peaks[WARM_EPOCHS:]) / max(peaks[:WARM_EPOCHS])
     return Outcome(
-        [Figure("an update", "bare PyTorch", ratio(costs, "here", "bare", "cpu"), at_most(1.03))],
+        [
+            Figure("an update", "bare PyTorch", ratio(costs, "here", "bare", "cpu"), at_most(1.03)),
+            Figure("peak memory, later epochs", "the first two", growth, at_most(1.05)),
+        ],
         {
             "batch_size": params.batch_size,
+            "gigabytes_of_epochs": peaks,
             "median": medians(costs),
             "model": settings.model.name,
             "updates": len(costs["here"]),
         },
         ("accelerate", "timm", "torch"),
     )
+
+
+def read_settings() -> Settings:
+    """Return what params.yaml says of a detector."""
+    return Settings(
+        load_params(ModelParams, "model"),
+        load_params(TrainParams, "train"),
+        load_params(AugmentParams, "augment"),
+    )
+
+
+def make_images(count: int, folder: Path) -> pd.DataFrame:
+    """Write images to `folder`/raw; return their split table."""
+    table = shard_table(make_jpegs(count), folder / "raw")
+    table["split"] = np.where(table.index % 16 < 2, "val", "train")  # some of each class
+    return table
+
+
+def peak_of_epochs(table: pd.DataFrame, folder: Path) -> list[float]:
+    """Train; return the most memory, in 1e9 bytes, that all processes together held in each epoch.
+
+    What they share is counted in each of them, in every epoch alike.
+    """
+    settings = read_settings()
+    params = replace(settings.train, epochs=EPOCHS, patience=EPOCHS, warmup_epochs=1)
+    fix_arithmetic(params.threads)
+    detector, sets = prepare(table, folder / "raw", settings._replace(train=params))
+    training = Training(detector, sets, params, Accelerator(), WORKERS)
+    held, peaks, ended = [0.0], [], Event()
+
+    def watch() -> None:
+        while not ended.wait(SAMPLE_SECONDS):
+            held.append(gigabytes_held())
+
+    def report(_: Sequence[Epoch]) -> None:
+        peaks.append(max(held))
+        held[:] = [0.0]
+
+    watcher = Thread(target=watch)
+    watcher.start()
+    try:
+        training.run(Checkpoint(folder / "scratch"), report)
+    finally:
+        ended.set()
+        watcher.join()
+    return peaks
+
+
+def gigabytes_held() -> float:
+    """Return the resident memory of this process and those that it has started, in 1e9 bytes."""
+    total, here = 0, psutil.Process()
+    for process in (here, *here.children(recursive=True)):
+        try:
+            total += process.memory_info().rss
+        except psutil.NoSuchProcess:  # it has just ended
+            continue
+    return total / 1e9
 
 
 def bare_steps(model: Detector, training: Training, batches: Iterator[Batch]) -> Callable[[], None]:

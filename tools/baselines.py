@@ -17,7 +17,7 @@ from src.command import InputError, run
 from src.files import read_json, replacing, write_json
 from src.models import names
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("baselines")
 
 RECIPES = Path("studies/baselines.yaml")
 TABLE = Path("studies/baselines")  # .md and .csv

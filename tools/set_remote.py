@@ -11,7 +11,7 @@ from dvc.repo import Repo
 
 from src.command import InputError, run
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("remote")
 
 NAME = "storage"
 SECRETS = ("access_key_id", "secret_access_key", "session_token", "password", "sse_customer_key")
