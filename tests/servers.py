@@ -49,6 +49,7 @@ class Server:
         self.handle = handle
         self.requests: list[Request] = []
         self.bytes_sent = 0
+        self.counting = threading.Lock()
         self._http = _Quiet(("127.0.0.1", 0), self._handler())
         self._http.daemon_threads = True
 
@@ -93,8 +94,9 @@ class Server:
                 if self.command == "HEAD":
                     return
                 body = answer.body if answer.cut is None else answer.body[: answer.cut]
+                with server.counting:  # before the client has them: it may ask at once how many
+                    server.bytes_sent += len(body)
                 self.wfile.write(body)
-                server.bytes_sent += len(body)
                 if answer.cut is not None:
                     self.wfile.flush()
                     self.close_connection = True
