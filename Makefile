@@ -48,8 +48,9 @@ format: $(READY) ## format and sort imports
 deps: $(READY) ## write what the stages' modules import into every dvc.yaml
 	python -m tools.deps
 
-test: check ## everything that CI runs, on all cores [but no more than four: each builds a project]
-	pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+test: check ## everything that CI runs, on all cores
+	@# One more than cores: there is always one that waits for a server or a queue.
+	pytest --numprocesses $$(python -c 'import os; print(os.cpu_count() + 1)') --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 test-unit: $(READY) ## the quick tests only
 	pytest -m "not slow and not s3 and not browser"

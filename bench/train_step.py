@@ -20,7 +20,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from bench.pictures import make_jpegs, shard_table
 from bench.results import Figure, Outcome, at_most
-from bench.timing import in_child, interleaved, medians, ratio
+from bench.timing import in_child, interleaved, medians, ratio, repeats
 from src.augment import AugmentParams
 from src.images import Batch
 from src.models import Detector, ModelParams
@@ -33,7 +33,7 @@ from src.training.optim import build_average, build_optimizer
 from src.training.recipe import Epoch, TrainParams
 
 IMAGES, UPDATES, BATCHES = 512, 150, 8
-EPOCHS, WARM_EPOCHS, WORKERS = 10, 2, 2  # what libraries load on first use is not growth
+WARM_EPOCHS, LATER_EPOCHS, WORKERS = 2, 8, 2  # what libraries load on first use is not growth
 SAMPLE_SECONDS = 0.05
 
 
@@ -57,7 +57,8 @@ def run(scale: float, folder: Path) -> Outcome:
     for name, weight in detector.state_dict().items():
         if not torch.equal(weight, copy.state_dict()[name]):
             raise AssertionError(f"the two loops do not do the same: {name} differs")
-    peaks, _ = in_child(peak_of_epochs, table, folder)
+    epochs = WARM_EPOCHS + repeats(LATER_EPOCHS, scale)
+    peaks, _ = in_child(peak_of_epochs, table, folder, epochs)
     growth = max(peaks[WARM_EPOCHS:]) / max(peaks[:WARM_EPOCHS])
     return Outcome(
         [
@@ -91,13 +92,13 @@ def make_images(count: int, folder: Path) -> pd.DataFrame:
     return table
 
 
-def peak_of_epochs(table: pd.DataFrame, folder: Path) -> list[float]:
+def peak_of_epochs(table: pd.DataFrame, folder: Path, epochs: int) -> list[float]:
     """Train; return the most memory, in 1e9 bytes, that all processes together held in each epoch.
 
     What they share is counted in each of them, in every epoch alike.
     """
     settings = read_settings()
-    params = replace(settings.train, epochs=EPOCHS, patience=EPOCHS, warmup_epochs=1)
+    params = replace(settings.train, epochs=epochs, patience=epochs, warmup_epochs=1)
     fix_arithmetic(params.threads)
     detector, sets = prepare(table, folder / "raw", settings._replace(train=params))
     training = Training(detector, sets, params, Accelerator(), WORKERS)

@@ -115,7 +115,8 @@ def test_exit_codes_are_documented() -> None:
 
 @pytest.mark.slow
 def test_revisions_experiments_and_the_workspace_are_compared(project: Project) -> None:
-    project.run("dvc", "exp", "run", "--name", "one-crop", "-S", "predict.crops_per_side=1")
+    one_crop = ("--name", "one-crop", "--set-param", "predict.crops_per_side=1")
+    project.run("dvc", "exp", "run", *one_crop, "evaluate")  # not the gallery, which takes longest
     printed = project.run("python", "-m", "tools.compare", "main", "one-crop", "--json", "c.json")
     assert "one-crop against main, on the same" in printed
     assert "McNemar" in printed
