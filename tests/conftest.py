@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from dvc.repo import Repo
+from hypothesis import settings
 from ruamel.yaml import YAML
 from selenium.webdriver.chrome.webdriver import WebDriver
 
@@ -41,6 +42,11 @@ TINY: Mapping[str, Any] = {
     "train.warmup_epochs": 0,
     "train.batch_size": 16,
 }
+
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @dataclass

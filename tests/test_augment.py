@@ -23,7 +23,7 @@ NOTHING = replace(
 keys = st.integers(0, 2**64 - 1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(key=keys, epoch=st.integers(0, 1000), seed=st.integers(0, 2**63 - 1))
 def test_a_draw_depends_on_seed_epoch_and_image_alone(key: int, epoch: int, seed: int) -> None:
     used = Augmentation(AUGMENT, VIEW, seed)

@@ -114,19 +114,6 @@ def test_exit_codes_are_documented() -> None:
 
 
 @pytest.mark.slow
-def test_revisions_experiments_and_the_workspace_are_compared(project: Project) -> None:
-    one_crop = ("--name", "one-crop", "--set-param", "predict.crops_per_side=1")
-    project.run("dvc", "exp", "run", *one_crop, "evaluate")  # not the gallery, which takes longest
-    printed = project.run("python", "-m", "tools.compare", "main", "one-crop", "--json", "c.json")
-    assert "one-crop against main, on the same" in printed
-    assert "McNemar" in printed
-    assert json.loads(project.read("c.json"))["first"] == "main"
-    # The workspace holds what the experiment left.
-    here = project.run("python", "-m", "tools.compare", "one-crop")
-    assert "Both give every test image the same verdict." in here
-
-
-@pytest.mark.slow
 def test_what_cannot_be_compared_is_said_in_one_line(project: Project) -> None:
     asked = ["python", "-m", "tools.compare"]
     unknown = project.run(*asked, "no-such-branch", "main", check=False)

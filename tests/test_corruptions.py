@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from src.decode import decode
@@ -65,7 +65,6 @@ def test_the_level_that_is_said_to_change_nothing_changes_nothing(
     assert (corrupt(image, name, UNTOUCHED[name], key=seed, seed=0) == image).all()
 
 
-@settings(deadline=None)
 @given(
     name=st.sampled_from(sorted(CORRUPTIONS)),
     key=st.integers(0, 2**64 - 1),

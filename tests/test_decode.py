@@ -103,7 +103,7 @@ def test_unknown_format_is_named() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     data=st.sampled_from([JPEG, *(encoded(SMALL, name) for name in ("PNG", "GIF", "WEBP", "BMP"))]),
     places=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=8),

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
@@ -66,7 +66,6 @@ def test_index_is_kept() -> None:
     assert merged_groups(images, 0).to_dict() == {7: "a", 3: "a"}
 
 
-@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     max_distance=st.integers(0, 8),
@@ -83,7 +82,6 @@ def test_clusters_are_single_linkage(
     assert same_partition(hash_clusters(hashes, max_distance), single_linkage(hashes, max_distance))
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_row_order_does_not_matter(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))

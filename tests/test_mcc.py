@@ -1,13 +1,12 @@
 import pytest
 import sklearn.metrics
-from hypothesis import given, settings
+from hypothesis import given
 
 from src.judging import mcc
 from src.judging.curves import FloatArray, IntArray
 from tests.test_metrics import curve_of, predictions
 
 
-@settings(deadline=None)
 @given(predictions())
 def test_no_threshold_beats_the_chosen_one(
     data: tuple[IntArray, FloatArray, FloatArray],

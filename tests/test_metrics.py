@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import sklearn.metrics
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis.extra import numpy as arrays
 
 from src.judging import curves, metrics
@@ -82,7 +82,6 @@ def test_probability_errors_of_a_worked_example() -> None:
     assert undrawn == pytest.approx(0.1**2)
 
 
-@settings(deadline=None)
 @given(predictions())
 def test_curves_agree_with_scikit_learn(data: tuple[IntArray, FloatArray, FloatArray]) -> None:
     y_true, y_score, weights = data
@@ -94,7 +93,6 @@ def test_curves_agree_with_scikit_learn(data: tuple[IntArray, FloatArray, FloatA
     assert metrics.average_precision(curve) == pytest.approx(ap)
 
 
-@settings(deadline=None)
 @given(predictions(), st.integers(0, 12))
 def test_counts_agree_with_scikit_learn(
     data: tuple[IntArray, FloatArray, FloatArray], cut: int
@@ -114,7 +112,6 @@ def test_counts_agree_with_scikit_learn(
         assert ours(counts) == pytest.approx(theirs(y_true, y_pred, zero_division=0, **options))
 
 
-@settings(deadline=None)
 @given(predictions())
 def test_subsets_agree_with_scikit_learn(data: tuple[IntArray, FloatArray, FloatArray]) -> None:
     y_true, y_score, weights = data
@@ -130,7 +127,6 @@ def test_subsets_agree_with_scikit_learn(data: tuple[IntArray, FloatArray, Float
         assert found[code] == pytest.approx(expected)
 
 
-@settings(deadline=None)
 @given(predictions())
 def test_weights_are_repetitions(data: tuple[IntArray, FloatArray, FloatArray]) -> None:
     y_true, y_score, weights = data
@@ -143,7 +139,6 @@ def test_weights_are_repetitions(data: tuple[IntArray, FloatArray, FloatArray]) 
     assert metrics.recall_at_fpr(weighted, 0.2) == metrics.recall_at_fpr(repeated, 0.2)
 
 
-@settings(deadline=None)
 @given(predictions())
 def test_rising_maps_keep_what_depends_on_order(
     data: tuple[IntArray, FloatArray, FloatArray],
@@ -155,7 +150,6 @@ def test_rising_maps_keep_what_depends_on_order(
         assert metric(before) == metric(after)
 
 
-@settings(deadline=None)
 @given(predictions())
 def test_swapped_classes_mirror_the_figures(
     data: tuple[IntArray, FloatArray, FloatArray],
@@ -170,7 +164,6 @@ def test_swapped_classes_mirror_the_figures(
     )
 
 
-@settings(deadline=None)
 @given(predictions())
 def test_the_order_of_the_rows_does_not_matter(
     data: tuple[IntArray, FloatArray, FloatArray],

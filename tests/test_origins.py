@@ -378,7 +378,7 @@ def test_results_come_in_order_and_errors_come_out() -> None:
 NAMES = st.text("abä /.", min_size=1, max_size=120).map(lambda name: name.strip("/. ") or "x")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.dictionaries(NAMES, st.binary(max_size=1200), max_size=5),
     st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),

@@ -35,7 +35,7 @@ def test_two_runs_at_a_time_write_files_of_their_own(tmp_path: Path) -> None:
     assert {key: both.get(key) for key in ENTRIES} == ENTRIES
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(cut=st.integers(0, 400), of_pack=st.booleans())
 def test_a_file_that_is_cut_off_anywhere_gives_whole_entries_or_none(
     tmp_path_factory: pytest.TempPathFactory, cut: int, of_pack: bool

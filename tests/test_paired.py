@@ -92,7 +92,7 @@ def test_a_significant_difference_has_an_interval_without_zero(
         assert low > 0 or high < 0
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 1000))
 def test_swapping_two_detectors_turns_the_sign_and_nothing_else(seed: int) -> None:
     first, second, groups = made(seed)

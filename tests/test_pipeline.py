@@ -121,6 +121,14 @@ def test_an_experiment_is_compared_with_its_base(project: Project) -> None:
     assert "mcc" in project.run("dvc", "metrics", "diff", "--all", "HEAD", "another-seed")
     printed = project.run("dvc", "plots", "diff", "HEAD", "another-seed", "--out", "page")
     assert "index.html" in printed
+    compare = ("python", "-m", "tools.compare")
+    printed = project.run(*compare, "main", "another-seed", "--json", "compared.json")
+    assert "another-seed against main, on the same" in printed
+    assert "McNemar" in printed
+    assert json.loads(project.read("compared.json"))["first"] == "main"
+    # The workspace holds what the experiment left.
+    same = project.run(*compare, "another-seed")
+    assert "Both give every test image the same verdict." in same
     # Back again, nothing is trained: of the longer stages DVC has kept every run.
     project.set_params({"train.seed": 0})
     assert sorted(project.repro()) == ["card", "evaluate"]

@@ -72,7 +72,7 @@ def test_the_manifest_says_what_came_from_where(raw: Path) -> None:
     assert [shard.images for shard in glide.shards.values()] == [2, 1]
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(
     small=st.integers(1, 10),
     more=st.integers(0, 10),

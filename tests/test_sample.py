@@ -96,7 +96,7 @@ def test_a_wheel_with_another_hash_is_refused(make_wheel: MakeWheel, tmp_path: P
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32), height=st.integers(160, 400), width=st.integers(160, 400))
 def test_impairment_gives_the_same_small_jpeg_again(seed: int, height: int, width: int) -> None:
     image = np.full((height, width, 3), 128, np.uint8)

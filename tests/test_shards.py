@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from src.command import InputError
@@ -18,7 +18,6 @@ from src.shards import ShardReader, index_shard, stored_size, write_shard
 MEMBERS = [("0a.jpg", b"x" * 700), ("0b.png", b""), ("0c.jpg", b"y" * 512), ("0d.jpg", b"z")]
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(max_size=2000), min_size=1, max_size=8))
 def test_every_member_comes_back_by_its_place(contents: list[bytes]) -> None:
     with TemporaryDirectory() as folder:

@@ -66,7 +66,7 @@ def split_params(**changes: Any) -> SplitParams:
 
 METADATA_ALL = make_metadata()
 SEEDS = st.integers(0, 2**64 - 1)
-few = settings(max_examples=20, deadline=None)
+few = settings(max_examples=20)
 
 
 def random_metadata(seed: int) -> pd.DataFrame:

@@ -30,7 +30,7 @@ CATALOGUE = pd.DataFrame(
     ]
 )
 seeds = st.integers(0, 2**64 - 1)
-few = settings(deadline=None, max_examples=25)
+few = settings(max_examples=25)
 
 
 def asking(**changes: Any) -> SubsetParams:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import matthews_corrcoef
 
@@ -11,7 +11,6 @@ from src.training.validation import best_mcc, validate
 scores_of_one_class = st.lists(st.integers(-5, 5), min_size=1, max_size=15)
 
 
-@settings(deadline=None)
 @given(real=scores_of_one_class, fake=scores_of_one_class)
 def test_best_mcc_is_the_largest_over_all_thresholds(real: list[int], fake: list[int]) -> None:
     labels = np.repeat([0, 1], [len(real), len(fake)])

@@ -69,9 +69,7 @@ def test_what_nothing_keeps_is_not_missed(tiny: Project) -> None:
     assert found(tiny) == set()
 
 
-@settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_flipped_byte_of_any_object_is_found_and_flipping_back_heals(
     tiny: Project, data: st.DataObject

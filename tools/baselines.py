@@ -15,10 +15,10 @@ from ruamel.yaml import YAML
 
 from src.command import InputError, run
 from src.files import read_json, replacing, write_json
-from src.models import names
 
 logger = logging.getLogger("baselines")
 
+DETECTORS = Path(__file__).parents[1] / "src/models"
 RECIPES = Path("studies/baselines.yaml")
 TABLE = Path("studies/baselines")  # .md and .csv
 TIMES = Path(".scratch/baselines.json")
@@ -34,10 +34,12 @@ def read_recipes(path: Path, clip: str | None) -> dict[str, Recipe]:
     Raises:
         InputError: the file names an unknown detector.
     """
+    # Not src.models.names(), which takes as long as torch and timm to import.
+    known = sorted(file.stem for file in DETECTORS.glob("[!_]*.py"))
     recipes: dict[str, Recipe] = {}
     for name, changes in YAML(typ="safe", pure=True).load(path).items():
-        if name not in names():
-            raise InputError(f"{path}: {name!r} is not a detector; choose among {names()}")
+        if name not in known:
+            raise InputError(f"{path}: {name!r} is not a detector; choose among {known}")
         recipe = {"model.name": name, **changes}
         if _CLIP in recipe.values() and not clip:
             logger.warning("%s left out: set CLIP to the weights (see tools/convert_clip.py)", name)
