@@ -207,41 +207,46 @@ def test_a_run_after_one_that_was_killed_gives_the_same_bytes(
 
 
 class HaltingZip:
-    """A zip on a web server that sends no image any more after as many as it was told."""
+    """A zip on a web server that sends no image any more from one on that it was told."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._turn = threading.Lock()
         infos = zipfile.ZipFile(io.BytesIO(data)).infolist()
-        self._begins = {info.header_offset: info.filename for info in infos}
-        self._last = len(infos)
+        self._begins = {info.filename: info.header_offset for info in infos}
+        self._lock = threading.Lock()
+        self._end = len(data)
         self._going = threading.Event()
+        self.images = [name for name in self._begins if name.endswith(".jpg")]
         self.halted = threading.Event()
-        self.sent: list[str] = []  # images, as often as they were asked for
-        self.go()
+        self.sent: list[str] = []  # images, as often as they were
 
-    def halt_after(self, images: int) -> None:
-        """Let no request end, once `images` more were sent."""
-        self._last = len(self.sent) + images
+    def halt_at(self, image: str) -> None:
+        """Let no request end that begins at `image` or behind it.
+
+        Those before all end: the stage keeps what it reads in this order, so nothing that it
+        was sent waits for what it was not.
+        """
+        self._end = self._begins[image]
         self.halted.clear()
         self._going.clear()
 
     def go(self) -> None:
         """Answer every request, those that wait first."""
+        self._end = len(self._data)
         self._going.set()
 
     def __call__(self, request: Request) -> Answer:
         answer = part_of(self._data, request)
         begin = int(request.headers["range"].removeprefix("bytes=").split("-")[0])
         within = range(begin, begin + len(answer.body))
-        names = [name for offset, name in self._begins.items() if offset in within]
-        images = [name for name in names if name.endswith(".jpg")]
+        images = [name for name in self.images if self._begins[name] in within]
         if images and len(answer.body) > 1:  # one byte alone asks how large the file is
-            with self._turn:
-                if len(self.sent) >= self._last and not self._going.is_set():
-                    self.halted.set()
-                    self._going.wait()
-                self.sent += images
+            if begin >= self._end:
+                self.halted.set()
+                self._going.wait()  # whoever asked for it is dead by then
+            else:
+                with self._lock:
+                    self.sent += images
         return answer
 
 
@@ -254,10 +259,12 @@ def test_killed_ten_times_it_ends_as_if_never_and_fetches_nothing_twice(tmp_path
         write_params(tmp_path, [url], source=["artifact"], images_per_method=100)
         rng = random.Random(0)
         ready: list[tuple[set[str], int]] = []  # what is kept after a kill, and was sent until then
+        here: set[str] = set()
         for kill in range(10):
             before = indexed(cache)
             surely = kill in (3, 6)  # twice, so many are sent that some have to be kept
-            archive.halt_after(3 * IN_FLIGHT if surely else rng.randrange(20))
+            left = [image for image in archive.images if image not in here]
+            archive.halt_at(left[IN_FLIGHT if surely else rng.randrange(3)])
             process = start_download(tmp_path, cache.name)
             assert archive.halted.wait(timeout=120)
             if surely:
@@ -267,10 +274,11 @@ def test_killed_ten_times_it_ends_as_if_never_and_fetches_nothing_twice(tmp_path
             archive.go()
             assert process.exitcode == -signal.SIGKILL
             assert not (tmp_path / "data/raw").exists()
-            ready.append((kept(url, cache), len(archive.sent)))
+            here = kept(url, cache)
+            ready.append((here, len(archive.sent)))
         interrupted = run_to_the_end(tmp_path, cache.name)
 
-        assert len(ready[-1][0]) < 16 * 33, "the last kill was too late"
+        assert len(here) < len(archive.images), "the last kill was too late"
         for names, sent_before in ready:
             assert not names & set(archive.sent[sent_before:])
         assert run_to_the_end(tmp_path, "another cache") == interrupted
