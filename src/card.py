@@ -15,7 +15,7 @@ FIGURES = {
     "auroc": "AUROC",
     "balanced_accuracy": "balanced accuracy",
     "brier_error": "Brier score (lower is better)",
-    "calibration_error": "calibration error, root mean square (lower is better)",
+    "calibration_error": "calibration error beyond chance's, root mean square (lower is better)",
 }
 WEAK = 0.5  # a method of which fewer are called right is named among the limits
 
@@ -67,8 +67,8 @@ Called right: recall of fakes, specificity of photographs.
 
 ## How to get it
 
-`dvc pull models` in a clone brings it here. A release is a Git tag `detector@v1.0.0`:
-docs/model.md says how to make one and how to fetch it.
+`dvc pull train predict calibrate` in a clone brings it here. A release is a Git tag
+`detector@v1.0.0`: docs/model.md says how to make one and how to fetch it.
 """
 
 

@@ -38,9 +38,9 @@ validation does: neither means much there.
 
 exit codes:
   0  every image was judged
-  1  nothing was judged; the message says why
+  1  there is nothing to judge, or nothing to judge with; the message says why
   2  wrong usage
-  {SOME_UNREADABLE}  some files could not be read as images and are named; all others were judged"""
+  {SOME_UNREADABLE}  files that are no readable images are named; the others were judged"""
 # What a folder is searched for; a file that is named outright is read whatever it is called.
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 HEATMAP_PIXELS = 1024  # of the longest side of what is written; large images are shrunk to it

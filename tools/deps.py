@@ -1,8 +1,9 @@
 """make deps: write what each stage's module imports among the `deps` of its stage."""
 
+import argparse
 import ast
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -110,8 +111,9 @@ def pipeline_files() -> list[Path]:
     return sorted(path for pattern in PIPELINES for path in ROOT.glob(pattern))
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Rewrite every dvc.yaml whose deps are not the imports."""
+    argparse.ArgumentParser(description=__doc__).parse_args(argv)
     for path in pipeline_files():
         text = path.read_text(encoding="utf-8")
         if (new := rewritten(text)) != text:

@@ -1,7 +1,8 @@
 """After a run: the figures that matter, how sure they are, and where to look next."""
 
+import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,9 @@ def _table(rows: Mapping[str, tuple[float, float, float]]) -> list[str]:
     ]
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Print the headline of the last run."""
+    argparse.ArgumentParser(description=__doc__).parse_args(argv)
     documents = (read_json(METRICS / f"{stage}.json") for stage in ("evaluate", "shortcuts"))
     sys.stdout.write(headline(*documents) + "\n")
 

@@ -39,6 +39,18 @@ class Copy:
         return self.name if self.place == WORKSPACE else f"{self.name} ({self.place} {self.path})"
 
 
+def default_remote(repo: Repo) -> str:
+    """Return the name of the default remote.
+
+    Raises:
+        InputError: there is none.
+    """
+    name = repo.config["core"].get("remote")
+    if name is None:
+        raise InputError("there is no remote yet: make remote URL=s3://bucket/path")
+    return str(name)
+
+
 def outputs(repo: Repo) -> list[Output]:
     """Return the outputs that dvc.lock (or a .dvc file) has a hash for, in order of their path.
 

@@ -4,7 +4,9 @@ DVC's own page loads Vega from a CDN. This writes a page template that carries V
 tells this checkout, not the repository, to use it.
 """
 
+import argparse
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import vl_convert
@@ -51,8 +53,9 @@ def offline_page() -> str:
     return PAGE.replace("VEGA", scripts.replace("</script", "<\\/script"))
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Write the template and name it in .dvc/config.local."""
+    argparse.ArgumentParser(description=__doc__).parse_args(argv)
     with replacing(TEMPLATE) as temporary:
         temporary.write_text(offline_page(), encoding="utf-8")
     # DVC reads a relative template path from the folder .dvc.

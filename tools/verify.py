@@ -9,7 +9,7 @@ from pathlib import Path
 from dvc.repo import Repo
 
 from src.command import InputError, run
-from tools.objects import CACHE, WORKSPACE, copies
+from tools.objects import CACHE, WORKSPACE, copies, default_remote
 from tools.rehash import DAMAGED, MISSING, OK, UNEXPECTED, Result, rehash
 from tools.repair import repair
 
@@ -58,18 +58,6 @@ def _on_default_remote(results: Sequence[Result], repo: Repo) -> list[Result]:
             if copy.oid in bad and copy.place not in (WORKSPACE, CACHE)
         ]
     )
-
-
-def default_remote(repo: Repo) -> str:
-    """Return the name of the default remote.
-
-    Raises:
-        InputError: there is none.
-    """
-    name = repo.config["core"].get("remote")
-    if name is None:
-        raise InputError("there is no remote yet: make remote URL=s3://bucket/path")
-    return str(name)
 
 
 def report(results: Sequence[Result]) -> None:

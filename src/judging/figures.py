@@ -39,7 +39,7 @@ def _slices(axes: Axes, slices: pd.DataFrame, total: int) -> None:
     axes.margins(y=0.02)
     axes.invert_yaxis()
     axes.set(
-        title=f"Called right, by slice: the {len(slices)} worst of {total}",
+        title=f"Called right, by slice: {len(slices)} of {total}, the worst first",
         xlabel="share; black: the rest of the class; pale: few groups; * worse than the rest, "
         f"Holm's p < {LEVEL}",
         xlim=(-0.02, 1.02),
