@@ -16,6 +16,8 @@ RGBImage = NDArray[np.uint8]  # (H, W, 3), contiguous
 _JPEG_START = b"\xff\xd8\xff"
 # Modes that become 8-bit RGB without losing range; 16-bit and float images would be clipped.
 _EIGHT_BIT_MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
+# A header of a few bytes can ask for gigabytes; Pillow refuses as many for all other formats.
+_MAX_PIXELS = 2 * 89_478_485
 # Pillow's readers let the errors of their parsers through.
 _PILLOW_ERRORS = (
     OSError,
@@ -26,6 +28,9 @@ _PILLOW_ERRORS = (
     KeyError,
     OverflowError,
     TypeError,
+    RuntimeError,
+    AttributeError,
+    MemoryError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
@@ -66,8 +71,11 @@ def open_header(data: bytes) -> Image.Image:
 
 def _decode_jpeg(data: bytes) -> RGBImage:
     try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        if height * width > _MAX_PIXELS:
+            raise ValueError(f"{width} x {height} pixels, more than {_MAX_PIXELS:,}")
         pixels: RGBImage = simplejpeg.decode_jpeg(data)
-    except ValueError as error:
+    except (ValueError, MemoryError) as error:
         raise UndecodableImage(str(error)) from error
     return pixels
 

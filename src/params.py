@@ -39,7 +39,7 @@ def _read_yaml(path: Path) -> dict[str, object]:
     try:
         with path.open(encoding="utf-8") as file:
             sections = YAML(typ="safe", pure=True).load(file)
-    except YAMLError as error:
+    except (YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(sections, dict):
         raise InputError(f"{path}: expected sections of parameters, found {sections!r}")

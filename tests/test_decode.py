@@ -97,6 +97,23 @@ def test_damaged_images_are_refused(data: bytes) -> None:
         decode(data)
 
 
+def test_a_jpeg_that_only_claims_to_be_huge_is_refused_before_memory_is_asked_for() -> None:
+    start = JPEG.index(b"\xff\xc0") + 5  # height and width of the frame header
+    huge = JPEG[:start] + (65500).to_bytes(2, "big") * 2 + JPEG[start + 4 :]
+    with pytest.raises(UndecodableImage, match=r"65500 x 65500 pixels, more than 178,956,970"):
+        decode(huge)
+
+
+def test_a_damaged_avif_is_refused() -> None:
+    whole = encoded(Image.fromarray(PIXELS), "AVIF")
+    for place in range(0, len(whole), 7):
+        damaged = whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :]
+        try:
+            decode(damaged)
+        except UndecodableImage:
+            continue
+
+
 def test_unknown_format_is_named() -> None:
     with pytest.raises(UndecodableImage, match="starts with b'not an i'"):
         open_header(b"not an image")

@@ -70,6 +70,13 @@ def test_a_wrong_section_names_key_value_and_range(
         assert word in str(error.value)
 
 
+def test_a_file_in_another_encoding_is_an_error_that_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes("train: {name: größer}".encode("latin-1"))
+    with pytest.raises(InputError, match=r"params\.yaml is not valid YAML: 'utf-8' codec"):
+        load_params(Section, "train", path)
+
+
 def test_a_missing_file_is_an_error_of_the_system(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"params\.yaml"):
         load_params(Section, "train", tmp_path / "params.yaml")
