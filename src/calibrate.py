@@ -30,7 +30,8 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 _TEMPERATURES = 1e-3, 1e3  # beyond them the scores say all or nothing
-_DIGITS = 6  # of a temperature, as they are written
+# The last bits of a float differ between processors; six digits are those of the metrics.
+_DIGITS = 6
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -53,14 +54,16 @@ def calibrate(
     """
     _check(validation)
     labels, logits = validation["label"].to_numpy(), validation["logit"].to_numpy()
-    temperature = float(f"{fit_temperature(labels, logits):.{_DIGITS}g}")
+    temperature = _rounded(fit_temperature(labels, logits))
     if temperature >= _TEMPERATURES[1] / 2:
         logger.warning("temperature %g: on validation the logits say nothing", temperature)
+    scores = expit(logits / temperature)
+    best = best_threshold(Ranking(labels, scores).curve())
     calibration = Calibration(
         temperature=temperature,
-        threshold=best_threshold(Ranking(labels, expit(logits / temperature)).curve()),
+        threshold=_shortened(best, scores),
         # Source: Sun et al. 2022 (see reference.py), which keep 95 % of what is not far, too.
-        far_distance=float(np.quantile(validation["distance"], params.far_quantile)),
+        far_distance=_rounded(np.quantile(validation["distance"], params.far_quantile)),
     )
     ends = bootstrap_intervals(
         lambda weights: {"temperature": fit_temperature(labels, logits, weights)},
@@ -78,6 +81,17 @@ def calibrate(
         "val_loss_before": log_loss(labels, logits),
         "val_loss_after": log_loss(labels, logits / temperature),
     }
+
+
+def _rounded(value: float, digits: int = _DIGITS) -> float:
+    return float(f"{value:.{digits}g}")
+
+
+def _shortened(threshold: float, scores: FloatArray) -> float:
+    """Return `threshold` in as few digits, six or more, as part `scores` where it does."""
+    verdicts = scores >= threshold
+    candidates = (_rounded(threshold, digits) for digits in range(_DIGITS, 17))
+    return next((c for c in candidates if ((scores >= c) == verdicts).all()), threshold)
 
 
 def fit_temperature(

@@ -1,5 +1,6 @@
 """models/calibration.json: what validation decided, and how a logit becomes a probability."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from scipy.special import expit
 
 from src.command import InputError
-from src.files import write_json
+from src.files import replacing
 from src.params import STRICT
 
 FloatArray = NDArray[np.float64]
@@ -31,8 +32,14 @@ class Calibration:
 
 
 def save_calibration(calibration: Calibration, path: Path) -> None:
-    """Write `calibration`, which `load_calibration` reads."""
-    write_json(TypeAdapter(Calibration).dump_python(calibration, mode="json"), path)
+    """Write `calibration`, which `load_calibration` reads, to the last digit.
+
+    Rounded, as metrics are, a threshold would part other images than the one that was chosen.
+    """
+    document = TypeAdapter(Calibration).dump_python(calibration, mode="json")
+    with replacing(path) as temporary:
+        text = json.dumps(document, indent=2, sort_keys=True, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def load_calibration(path: Path) -> Calibration:

@@ -15,8 +15,10 @@ from src.calibrate import (
     fit_temperature,
     log_loss,
 )
-from src.calibration import load_calibration
+from src.calibration import load_calibration, save_calibration
 from src.command import InputError
+from src.judging.curves import Ranking
+from src.judging.mcc import best_threshold
 from src.schema import PREDICTIONS, write_table
 from tests.make_predictions import make_predictions
 
@@ -111,6 +113,21 @@ def test_the_threshold_is_of_calibrated_scores(validation: pd.DataFrame) -> None
 
     assert sure.temperature == pytest.approx(5 * there.temperature, rel=1e-4)
     assert sure.threshold == pytest.approx(there.threshold, rel=1e-4)
+
+
+@pytest.mark.parametrize("offset", [0.1, 0.3, 0.5])
+def test_what_is_written_parts_validation_as_what_was_chosen(
+    validation: pd.DataFrame, tmp_path: Path, offset: float
+) -> None:
+    # Of a detector that has hardly learnt anything: scores differ in the seventh digit.
+    table = validation.assign(logit=offset + 1e-5 * validation["logit"])
+    calibration, _ = calibrate(table, PARAMS)
+    scores = calibration.probability(table["logit"].to_numpy())
+    best = best_threshold(Ranking(table["label"].to_numpy(), scores).curve())
+    save_calibration(calibration, tmp_path / "calibration.json")
+
+    stored = load_calibration(tmp_path / "calibration.json")
+    assert ((scores >= stored.threshold) == (scores >= best)).all()
 
 
 @pytest.mark.parametrize(("label", "name"), [(0, "real"), (1, "fake")])

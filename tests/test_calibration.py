@@ -22,6 +22,12 @@ def test_a_temperature_keeps_the_ranking(logits: FloatArray, temperature: float)
     assert (np.diff(scores[order]) >= 0).all()
 
 
+def test_not_a_digit_of_the_threshold_is_lost(tmp_path: Path) -> None:
+    calibration = Calibration(1.25, 0.50026431234567, 0.125)
+    save_calibration(calibration, tmp_path / "calibration.json")
+    assert load_calibration(tmp_path / "calibration.json") == calibration
+
+
 def test_odds_of_even_stay_even_and_a_temperature_of_one_changes_nothing() -> None:
     assert Calibration(3.0, 0.5, 1.0).probability(np.zeros(1))[0] == 0.5
     assert Calibration(1.0, 0.5, 1.0).probability(np.log([3.0]))[0] == pytest.approx(0.75)
