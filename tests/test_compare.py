@@ -52,6 +52,18 @@ def test_like_detectors_are_not_called_equal() -> None:
     assert "not to say that the two are equal" in text
 
 
+def test_an_interval_of_too_few_groups_decides_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    pair = [version("weak", 0.1), version("strong", 2.0, seed=1)]
+    halves = [str(row % 2) for row in range(len(pair[0].test))]
+    few = [v._replace(test=v.test.assign(group=halves)) for v in pair]
+    comparison = compare(few[0], few[1], PARAMS)
+    change = comparison.differences["mcc"]
+    assert change.low > 0  # that of the draws
+    assert change.p_value > 0.05
+    assert "2 groups, or evaluate.bootstrap_rounds, are too few" in conclusion(comparison, 0.95)
+    assert "too few for intervals of 95 %" in caplog.text
+
+
 def test_the_same_detector_differs_nowhere() -> None:
     comparison = compare(version("one"), version("again"), PARAMS)
     assert conclusion(comparison, 0.95) == "Both give every test image the same verdict."

@@ -202,11 +202,16 @@ def conclusion(comparison: Comparison, confidence: float) -> str:
     change = comparison.differences["mcc"]
     if comparison.verdicts[:2] == (0, 0):
         return "Both give every test image the same verdict."
-    if change.low > 0 or change.high < 0:
+    if change.p_value < 1 - confidence:
         better = second if change.change > 0 else first
         return (
             f"More than chance: {better} has the higher MCC. Were the two alike, a gap like this "
             f"would come about with p {_p(change.p_value, '= ')}."
+        )
+    if change.low > 0 or change.high < 0:  # the interval is too narrow: see intervals.interval
+        return (
+            f"No difference is shown: {comparison.groups} groups, or evaluate.bootstrap_rounds, "
+            "are too few for an interval, and the p-value does not rule chance out."
         )
     most = max(abs(change.low), abs(change.high))
     return (

@@ -1,12 +1,16 @@
 """Statistics of images -> confidence intervals that respect groups of images."""
 
+import logging
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -51,15 +55,28 @@ def interval(samples: FloatArray, confidence: float, groups: int) -> Interval:
 
     Widened as Student's quantile is for the number of `groups`, without which few groups give
     too narrow an interval. Rounds without a value (NaN: a class or subset was not drawn) are
-    left out.
+    left out. Where groups or rounds are too few for such an interval, its ends are the extreme
+    draws, and a warning says that it is too narrow.
 
     Source: Hesterberg 2015, The American Statistician 69, section 3.3, expanded percentiles.
     """
     student = _student(confidence, groups) * np.sqrt(groups / max(groups - 1, 1))
     tail = float(special.ndtr(-student))
+    if tail * (len(samples) + 1) < 1:
+        _warn_of_too_few(groups, len(samples), confidence)
     # R rounds part the truth's place into R + 1 gaps; the default would cut the tails short.
     low, high = np.nanquantile(samples, [tail, 1 - tail], axis=0, method="weibull")
     return Interval(low, high)
+
+
+@cache  # once, not for every figure
+def _warn_of_too_few(groups: int, rounds: int, confidence: float) -> None:
+    logger.warning(
+        "%d groups and %d bootstrap rounds are too few for intervals of %g %%: they are too narrow",
+        groups,
+        rounds,
+        100 * confidence,
+    )
 
 
 def bootstrap_intervals(

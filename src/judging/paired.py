@@ -81,8 +81,8 @@ def differences(
 def bootstrap_p_value(samples: FloatArray, groups: int) -> float:
     """Return the two-sided p-value, in (0, 1], of a difference whose draws are `samples`.
 
-    The smallest 1 - confidence at which `intervals.interval` leaves out 0, so that the two never
-    contradict each other; rounds without a value (NaN) are left out.
+    The smallest 1 - confidence at which `intervals.interval` leaves out 0, where there are rounds
+    enough for that interval; rounds without a value (NaN) are left out.
 
     Source: Davison and Hinkley 1997, Bootstrap Methods, section 5.2: a test inverts an interval.
     """
