@@ -48,7 +48,8 @@ def assign_splits(metadata: pd.DataFrame, params: AssignmentParams) -> pd.Catego
     of them, where that is a whole number, hold every image once: cross-validation.
 
     Raises:
-        InputError: the fractions leave no room, there is no such fold, or a method is unknown.
+        InputError: the fractions leave no room, there is no such fold, or none because the data
+            set gives all splits, or a method is unknown.
     """
     _check_fractions(params)
     images = coded(metadata)
@@ -78,6 +79,11 @@ def _given(
     given an earlier split are left out.
     """
     given = pd.Categorical(images["given_split"], categories=list(PLACES)).codes
+    if params.fold and (given != _LEFT_OUT).all():
+        raise InputError(
+            f"split.fold = {params.fold}: the data set gives every image its split, so that all "
+            "folds would be the same; set split.honour_given_split: false to cut folds"
+        )
     latest = np.full(len(place), _LEFT_OUT)
     np.maximum.at(latest, group, given)
     # Without a validation set of its own, a data set's training images give one, in proportion.

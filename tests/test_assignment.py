@@ -46,6 +46,13 @@ def test_an_image_stays_where_its_data_set_has_it() -> None:
     assert list(assign_splits(images("faces", given), params())) == given
 
 
+def test_there_are_no_folds_where_the_data_set_gives_every_split() -> None:
+    table = images("faces", ["train", "val", "test"] * 20)
+    with pytest.raises(InputError, match=r"split\.fold = 3: .* all folds would be the same"):
+        assign_splits(table, params(fold=3))
+    assign_splits(table, params(fold=3, honour_given_split=False))
+
+
 def test_training_images_give_a_validation_set_where_there_is_none() -> None:
     given = ["train"] * 800 + ["test"] * 200
     split = assign_splits(images("cifake", given), params())
