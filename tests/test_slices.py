@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from src.command import InputError
+from src.judging import figures
 from src.judging.judgement import slices
 from src.judging.slices import count_slices, holm, slice_table, with_parts, worse_than_rest
 from tests.make_predictions import make_measures, make_predictions, scored
@@ -98,6 +99,16 @@ def test_a_clear_difference_is_found_even_where_groups_lie_on_both_sides() -> No
 
     assert worse_than_rest(correct, inside, names)["p"] < 1e-3
     assert worse_than_rest(correct, ~inside, names)["p"] > 0.99
+
+
+def test_without_a_rest_to_compare_with_there_is_no_slice(test_part: pd.DataFrame) -> None:
+    first = test_part.groupby("label").head(1)
+    table = slice_table(first, 0.5, PARAMS)
+
+    assert table.empty
+    assert list(table) == list(slice_table(test_part, 0.5, PARAMS))
+    assert count_slices(table, 0.05) == {"tested": 0, "worse_than_rest": 0}
+    figures.forest(table)
 
 
 def test_a_single_group_is_not_compared() -> None:

@@ -1,6 +1,6 @@
 """Predictions and what the pixels say -> in which slices of the images verdicts go wrong."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +20,10 @@ NAMED = ("method", "family", "category")
 MEASURED = ("brightness", "sharpness", "jpeg_quality", "size", "distance")
 PART = "_part"
 PARTS = 3  # of a measure, with equally many images of validation in each
+_COLUMNS = [
+    *("name", "by", "value", "label", "images", "groups", "few"),
+    *("correct", "correct_low", "correct_high", "difference", "p"),
+]
 
 
 def with_parts(predictions: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
@@ -59,21 +63,21 @@ def slice_table(test: pd.DataFrame, threshold: float, params: EvaluateParams) ->
     or rest have a single group.
     """
     test = test.assign(group=pd.factorize(test["group"], sort=True)[0])
-    tables = [
-        _slices_by(test, column, threshold, params)
+    rows = [
+        row
         for column in (*NAMED, *(name + PART for name in MEASURED))
         if test[column].nunique() > 1
+        for row in _slices_by(test, column, threshold, params)
     ]
-    table = pd.concat(tables, ignore_index=True)
-    table["p_adjusted"] = holm(table["p"].to_numpy())
+    table = pd.DataFrame(rows, columns=_COLUMNS)  # none where no slice has a rest
+    table["p_adjusted"] = holm(table["p"].to_numpy(np.float64))
     return table.sort_values(["p", "name"], ignore_index=True)
 
 
 def _slices_by(
     test: pd.DataFrame, column: str, threshold: float, params: EvaluateParams
-) -> pd.DataFrame:
+) -> Iterator[dict[str, Any]]:
     table = slices(test, [column], threshold, params)
-    rows = []
     for label, name in LABELS.items():
         part = test[test["label"] == label]
         correct = (part["score"].to_numpy() >= threshold) == (label == FAKE)
@@ -82,8 +86,7 @@ def _slices_by(
         for row in table[table["label"] == name].to_dict("records"):
             inside = codes == values.get_loc(row[column])
             if not inside.all():  # the reals are one family: there is no rest to compare with
-                rows.append(_row(row, column) | worse_than_rest(correct, inside, groups))
-    return pd.DataFrame(rows)
+                yield _row(row, column) | worse_than_rest(correct, inside, groups)
 
 
 def _row(row: Mapping[Any, Any], column: str) -> dict[str, Any]:
