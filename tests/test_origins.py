@@ -696,6 +696,36 @@ def test_unusable_origins_are_named(cache: Cache, url: str, message: str) -> Non
         open_origin(url, cache)
 
 
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://user:HIDDEN@127.0.0.1:1/x.zip?sig=HIDDEN", "no complete answer"),
+        ("http://user:HID@DEN@127.0.0.1:1/x.zip", "no complete answer"),
+        ("https://user:HIDDEN@host/x.tgz?X-Amz-Signature=HIDDEN", "'https://host/x.tgz': only a"),
+        ("https://user:HIDDEN/HIDDEN@host/x.zip", "%2F and %40"),
+        ("https://[HIDDEN/x.zip", "host and port cannot be read"),
+        ("ftp://user:HIDDEN@host/x.zip?sig=HIDDEN", "'ftp://host/x.zip': unknown scheme"),
+        ("s3://KEY:HIDDEN@bucket/x.zip", "AWS_ACCESS_KEY_ID.*AWS_PROFILE"),
+        ("s3://KEY:123/HIDDEN@bucket/x.zip", "AWS_ACCESS_KEY_ID.*AWS_PROFILE"),
+        ("s3://bucket/x.zip?X-Amz-Signature=HIDDEN", "AWS_ACCESS_KEY_ID.*AWS_PROFILE"),
+        ("hf://user:HIDDEN@datasets/o/n/x.zip", "expected hf://datasets/OWNER"),
+        ("hf://datasets/o/n/x.zip?token=HIDDEN.zip", "expected hf://datasets/OWNER"),
+        ("kaggle://user:HIDDEN@owner/name", "'kaggle://owner/name': expected"),
+        ("kaggle://owner/name?key=HIDDEN", "'kaggle://owner/name': expected"),
+    ],
+)
+def test_no_message_holds_what_an_address_hides(cache: Cache, url: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        open_origin(url, cache)
+    assert "HID" not in str(error.value)
+
+
+def test_the_manifest_names_an_address_without_what_it_hides(cache: Cache) -> None:
+    with serving({"x.zip": ZIP}) as server:
+        url = server.url.replace("//", "//user:HIDDEN@")
+        assert open_origin(f"{url}/x.zip?sig=HIDDEN", cache).url == f"{server.url}/x.zip"
+
+
 def test_an_index_that_is_none(cache: Cache) -> None:
     with (
         serving({"x.tar": TAR, "x.tar.idx": b"v1.2 3\njpg 512 900\n"}) as server,

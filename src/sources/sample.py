@@ -59,7 +59,7 @@ def build(origin: str) -> "Sample":
         InputError: an origin is given, but the sample knows its own.
     """
     if origin:
-        raise InputError(f"download.origin = {origin!r}: the sample knows its own; leave it empty")
+        raise InputError("download.origin is set: the sample knows its own; leave it empty")
     wheels = _read_rows(WHEELS_CSV, Wheel)
     pictures = _read_rows(PICTURES_CSV, Picture)
     return Sample(pictures, wheels, Cache(default_cache_path()), TRAINING_STEPS)

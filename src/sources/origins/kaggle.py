@@ -25,10 +25,11 @@ from src.sources.origins.archives import open_place
 from src.sources.origins.listed import ListedOrigin, Rows
 from src.sources.origins.parallel import in_order
 from src.sources.origins.places import Place, http_store
-from src.sources.origins.stores import Missing, Store
+from src.sources.origins.stores import Missing, Store, public_url
 from src.sources.origins.zips import MAX_CONTENT
 
-_URL = re.compile(r"kaggle://(?P<owner>[^/]+)/(?P<name>[^/]+)(?:/versions/(?P<version>\d+))?")
+# Without @ and ?: what an address says of users and tokens must not become part of a name.
+_URL = re.compile(r"kaggle://(?P<owner>[^/@?]+)/(?P<name>[^/@?]+)(?:/versions/(?P<version>\d+))?")
 _HELP = (
     "create a token on https://www.kaggle.com/settings and set KAGGLE_API_TOKEN, or "
     "KAGGLE_USERNAME and KAGGLE_KEY, or save it as ~/.kaggle/kaggle.json"
@@ -54,7 +55,9 @@ def open_kaggle(url: str, cache: Cache, *, whole: bool) -> "ListedOrigin | Kaggl
     """
     match = _URL.fullmatch(url.rstrip("/"))
     if match is None:
-        raise InputError(f"download.origin = {url!r}: expected kaggle://OWNER/NAME/versions/N")
+        raise InputError(
+            f"download.origin = {public_url(url)!r}: expected kaggle://OWNER/NAME/versions/N"
+        )
     api = _Api(match["owner"], match["name"])
     try:
         version = match["version"] or api.current_version()

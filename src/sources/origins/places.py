@@ -14,7 +14,7 @@ from src.sources.origins.stores import RETRY, Store, client_options, public_url
 
 ARCHIVES = (".zip", ".tar")
 _HUB_URL = re.compile(
-    r"hf://datasets/(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/(?P<file>.+)"
+    r"hf://datasets/(?P<repo>[^/@?]+/[^/@?]+)(?:@(?P<revision>[^/?]+))?/(?P<file>[^?]+)"
 )
 
 
@@ -33,14 +33,33 @@ def find_place(url: str) -> Place:
     """Return what `url` (s3, http, https, hf, or a path) points to.
 
     Raises:
-        InputError: the URL is malformed, its scheme unknown, or access to it is refused.
+        InputError: the URL is malformed, its scheme unknown, or access to it is refused; the
+            message does not repeat passwords and signatures.
     """
-    scheme = urlsplit(url).scheme if "://" in url else ""
+    scheme = _scheme(url)
     openers = {"": _local, "s3": _s3, "http": _http, "https": _http, "hf": _hub}
     if scheme not in openers:
         known = ", ".join(f"{name}://" for name in sorted([*openers, "kaggle"]) if name)
-        raise InputError(f"download.origin = {url!r}: unknown scheme; use {known} or a path")
+        raise InputError(
+            f"download.origin = {public_url(url)!r}: unknown scheme; use {known} or a path"
+        )
     return openers[scheme](url)
+
+
+def _scheme(url: str) -> str:
+    """Return the scheme of a URL that can be taken apart, "" for a path."""
+    if "://" not in url:
+        return ""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # where half a password comes to stand if it holds a slash
+    except ValueError as error:
+        # The URL is not repeated: which part of it is a password cannot be told.
+        raise InputError(
+            "download.origin: its host and port cannot be read; expected scheme://host[:port]/path,"
+            " with / and @ in a user or password written as %2F and %40"
+        ) from error
+    return parts.scheme
 
 
 def http_store(url: str, headers: dict[str, str] | None = None) -> HTTPStore:
@@ -67,6 +86,12 @@ def _local(url: str) -> Place:
 
 def _s3(url: str) -> Place:
     parts = urlsplit(url)
+    if set("@:") & set(parts.netloc) or parts.query:
+        raise InputError(
+            "download.origin holds more than s3://bucket/path: credentials come from the "
+            "environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or from a profile "
+            "(AWS_PROFILE), never from a file that Git keeps"
+        )
     key = parts.path.strip("/")
     kind = archive_kind(key)
     folder, _, name = key.rpartition("/") if kind else (key, "", "")
@@ -109,7 +134,7 @@ def _http(url: str) -> Place:
     kind = archive_kind(name)
     if not kind:
         raise InputError(
-            f"download.origin = {url!r}: only a .zip or .tar can be read from a server"
+            f"download.origin = {public_url(url)!r}: only a .zip or .tar can be read from a server"
         )
     base = urlunsplit((parts.scheme, parts.netloc, folder, parts.query, ""))
     store = Store(public_url(base), lambda: http_store(base), "check that it can be read by anyone")
@@ -120,7 +145,8 @@ def _hub(url: str) -> Place:
     match = _HUB_URL.fullmatch(url)
     if match is None or not archive_kind(url):
         raise InputError(
-            f"download.origin = {url!r}: expected hf://datasets/OWNER/NAME[@REVISION]/PATH.zip"
+            f"download.origin = {public_url(url)!r}: expected "
+            "hf://datasets/OWNER/NAME[@REVISION]/PATH.zip"
         )
     repo, revision, file = match.group("repo", "revision", "file")
     # Named by its commit from here on: what is listed is what is read.

@@ -194,11 +194,14 @@ class Store:
 
 
 def without_secrets(message: str) -> str:
-    """Return the first line of a library's message without the signatures that links carry."""
-    return re.sub(r"\?[^\s)]*", "", message.splitlines()[0])
+    """Return the first line of a library's message without passwords and signatures in its URLs."""
+    # A password may itself hold an @: the last one before the path ends it.
+    return re.sub(r"\?[^\s)]*", "", re.sub(r"//[^/\s]*@", "//", message.splitlines()[0]))
 
 
 def public_url(url: str) -> str:
-    """Return a URL without what may be secret: user, password, query."""
+    """Return a URL without what may be secret: user, password, query; a path as it is."""
+    if "://" not in url:
+        return url
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
