@@ -1,6 +1,7 @@
 """A directory as a source: ArtiFact's layout with its traps, and the plain tree."""
 
 import logging
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -96,6 +97,24 @@ def test_a_folder_without_metadata_is_pointed_out(
 def test_no_such_directory(origin: str) -> None:
     with pytest.raises(InputError, match=rf"download\.origin = '{origin}': no such directory"):
         build(origin)
+
+
+def test_an_address_given_as_a_directory_keeps_its_password() -> None:
+    with pytest.raises(InputError, match="'https://host/x': no such directory"):
+        build("https://user:hidden@host/x?sig=hidden")
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.jpg", b"caf\xe9/1.jpg"])
+def test_a_name_that_is_not_utf8_is_named(tmp_path: Path, name: bytes) -> None:
+    make_class_folder(tmp_path, 1, 16)
+    file = Path(os.fsdecode(os.fsencode(tmp_path / "fake") + b"/" + name))
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    with pytest.raises(
+        InputError, match=r"^fake/caf\\xe9.*: this name is not UTF-8; rename"
+    ) as error:
+        build(str(tmp_path))
+    str(error.value).encode()
 
 
 def test_neither_layout(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from src.command import InputError
 from src.schema import LABELS
 from src.sources import Plan, Provenance, Source, artifact
 from src.sources.methods import UNKNOWN_LICENCE, family_of
+from src.sources.origins.stores import public_url
 
 logger = logging.getLogger(__name__)
 
@@ -68,11 +69,12 @@ def build(origin: str) -> Source:
     """Return the directory `origin` as a source.
 
     Raises:
-        InputError: there is no such directory, or it is laid out in neither way.
+        InputError: there is no such directory, it is laid out in neither way, or a name in it is
+            not UTF-8.
     """
     root = Path(origin).expanduser()
     if not origin or not root.is_dir():
-        raise InputError(f"download.origin = {origin!r}: no such directory")
+        raise InputError(f"download.origin = {public_url(origin)!r}: no such directory")
     if listed := _listed(root):
         folders = sorted(p.name for p in root.iterdir() if p.is_dir() and p.name[0] != ".")
         if bare := [name for name in folders if name not in listed]:
@@ -100,12 +102,25 @@ def _read_tree(root: Path) -> pd.DataFrame:
     for label, name in LABELS.items():
         for file in _images_below(root / name):
             path = file.relative_to(root)
+            _check_encoding(path)
             # real/1.jpg belongs to the method "real", real/coco/val/1.jpg to "coco".
             method = path.parts[1] if len(path.parts) > 2 else name
             rows.append((f"{method}/{path.as_posix()}", method, "", label, path.as_posix()))
     return _completed(
         pd.DataFrame(rows, columns=["image_id", "method", "category", "label", "path"])
     )
+
+
+def _check_encoding(path: Path) -> None:
+    # Names of other encodings hold surrogates here, which no table or manifest can.
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise InputError(
+            f"{shown}: this name is not UTF-8; rename the file or folder, or all of them at once: "
+            "convmv -r -f latin1 -t utf8 --notest FOLDER"
+        ) from error
 
 
 def _images_below(folder: Path) -> Iterator[Path]:
