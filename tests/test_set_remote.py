@@ -72,6 +72,12 @@ def test_a_wrong_address_is_refused_without_repeating_secrets(url: str, expected
     ("url", "endpoint", "expected"),
     [
         ("s3://bucket", "http://key:hidden@host", "holds credentials"),
+        ("s3://bucket", "http://key:hid/hidden@host", "holds credentials"),
+        ("s3://bucket", "http://host:9000/?token=hidden", r"holds more than http\(s\)"),
+        ("s3://bucket", "http://host:9000#hidden", r"holds more than http\(s\)"),
+        ("s3://bucket", "http://host:hidden", "host and port cannot be read"),
+        ("s3://bucket", "http://host:99999", "from 0 to 65535"),
+        ("s3://bucket", "http://[hidden", "host and port cannot be read"),
         ("s3://bucket", "host:8333", r"expected http\(s\)"),
         ("s3://bucket", "http://host/path", "without a path"),
         ("folder", "http://host", "of no use with the folder"),

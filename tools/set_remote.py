@@ -82,9 +82,19 @@ def check_endpoint(url: str, endpoint: str | None) -> None:
     """
     if endpoint is None:
         return
-    parts = urlsplit(endpoint)
-    if "@" in parts.netloc:
+    if "@" in endpoint:
         raise InputError(f"the endpoint holds credentials: {WHERE_SECRETS_GO}")
+    if set("?#") & set(endpoint):
+        raise InputError(f"the endpoint holds more than http(s)://host[:port]: {WHERE_SECRETS_GO}")
+    try:
+        parts = urlsplit(endpoint)
+        _ = parts.port
+    except ValueError as error:
+        # Not repeated: a password may stand where a port is expected.
+        raise InputError(
+            "the endpoint's host and port cannot be read: expected http(s)://host[:port] with a "
+            "port from 0 to 65535"
+        ) from error
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
         raise InputError(f"ENDPOINT={endpoint}: expected http(s)://host[:port], without a path")
     if not url.startswith("s3://"):
