@@ -37,7 +37,7 @@ class PredictParams:
     threads: Annotated[int, Field(gt=0)]  # of the CPU: their number changes the last bits
     reference_images: Annotated[int, Field(gt=0)]  # of train, that others are compared with
     neighbours: Annotated[int, Field(gt=0)]  # the nearest of them that count, see reference.py
-    seed: Annotated[int, Field(ge=0)]  # which reference images
+    seed: Annotated[int, Field(ge=0, lt=2**64)]  # which reference images
 
 
 class Predictions(NamedTuple):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from accelerate import Accelerator
+from pydantic import ValidationError
 
 from src import predict as stage
 from src.command import InputError
@@ -81,6 +82,13 @@ def test_a_larger_reference_holds_the_smaller_one(folder: Path) -> None:
     assert list(draw_reference(splits, replace(PARAMS, seed=1))["image_id"]) != list(
         small["image_id"]
     )
+
+
+def test_a_seed_is_one_that_ranks_can_take(folder: Path) -> None:
+    splits = pd.read_csv(folder / "splits.csv")
+    assert len(draw_reference(splits, replace(PARAMS, seed=2**64 - 1))) == 5
+    with pytest.raises(ValidationError, match="less than 18446744073709551616"):
+        replace(PARAMS, seed=2**64)
 
 
 def test_too_few_training_images_are_named(folder: Path) -> None:
