@@ -52,6 +52,40 @@ def test_an_unknown_detector_is_refused(tmp_path: Path) -> None:
         read_recipes(path, None)
 
 
+def test_a_detector_may_have_no_changes(tmp_path: Path) -> None:
+    path = tmp_path / "recipes.yaml"
+    path.write_text("resnet50:\nxray: {}\n")
+    recipes = read_recipes(path, None)
+    assert recipes == {name: {"model.name": name} for name in ("resnet50", "xray")}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", "holds None"),
+        ("{}", "holds {}"),
+        ("- resnet50", r"holds \['resnet50'\]"),
+        ("resnet50", "holds 'resnet50'"),
+        ("resnet50: 5", "resnet50 has 5"),
+        ("resnet50: [train.epochs]", "resnet50 has "),
+        ("resnet50: {epochs: 5}", "resnet50 has {'epochs': 5}"),
+        ("resnet50: {train: {epochs: 5}}", "resnet50 has "),
+    ],
+)
+def test_recipes_of_another_form_are_named(tmp_path: Path, text: str, found: str) -> None:
+    path = tmp_path / "recipes.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=rf"recipes.yaml:? {found}.*; expected a line for each"):
+        read_recipes(path, None)
+
+
+def test_recipes_that_are_no_yaml_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "recipes.yaml"
+    path.write_text("resnet50: {\n")
+    with pytest.raises(InputError, match=r"recipes.yaml: not YAML: .*line 2"):
+        read_recipes(path, None)
+
+
 def test_the_table_has_detectors_and_probes_the_best_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from src.command import InputError, run
 from src.files import read_json, replacing, write_json
@@ -24,6 +26,8 @@ TABLE = Path("studies/baselines")  # .md and .csv
 TIMES = Path(".scratch/baselines.json")
 _CLIP = "$CLIP"
 _PREFIX = "baseline-"
+_PARAMETER = re.compile(r"\w+\.\w+")
+_FORM = "expected a line for each detector, such as resnet50: {train.epochs: 5}, or resnet50: {}"
 
 Recipe = dict[str, Any]
 
@@ -32,21 +36,39 @@ def read_recipes(path: Path, clip: str | None) -> dict[str, Recipe]:
     """Return the changes to params.yaml of each detector that can run.
 
     Raises:
-        InputError: the file names an unknown detector.
+        InputError: the file is no mapping of detectors to changes, or names an unknown detector.
     """
     # Not src.models.names(), which takes as long as torch and timm to import.
     known = sorted(file.stem for file in DETECTORS.glob("[!_]*.py"))
     recipes: dict[str, Recipe] = {}
-    for name, changes in YAML(typ="safe", pure=True).load(path).items():
+    for name, changes in _read_mapping(path).items():
         if name not in known:
             raise InputError(f"{path}: {name!r} is not a detector; choose among {known}")
-        recipe = {"model.name": name, **changes}
+        if changes is not None and not _are_changes(changes):
+            raise InputError(f"{path}: {name} has {changes!r}; {_FORM}")
+        recipe = {"model.name": name, **(changes or {})}
         if _CLIP in recipe.values() and not clip:
             logger.warning("%s left out: set CLIP to the weights (see tools/convert_clip.py)", name)
             continue
         resolved = str(Path(clip).resolve()) if clip else ""
         recipes[name] = {key: resolved if v == _CLIP else v for key, v in recipe.items()}
     return recipes
+
+
+def _read_mapping(path: Path) -> dict[Any, Any]:
+    try:
+        document = YAML(typ="safe", pure=True).load(path)
+    except YAMLError as error:
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(document, dict) or not document:
+        raise InputError(f"{path} holds {document!r}; {_FORM}")
+    return document
+
+
+def _are_changes(changes: object) -> bool:
+    return isinstance(changes, dict) and all(
+        isinstance(name, str) and _PARAMETER.fullmatch(name) for name in changes
+    )
 
 
 def changed(params: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
