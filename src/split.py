@@ -117,7 +117,11 @@ def _quotas(supply: pd.Series, params: SplitParams) -> pd.Series:
 
 
 def _split_sizes(supply: pd.Series, limits: pd.Series, params: SplitParams) -> dict[str, int]:
-    """Return the images of each class in each split."""
+    """Return the images of each class in each split.
+
+    Raises:
+        InputError: a split gets none, or has fewer than its share.
+    """
     room = limits.groupby("split").sum().reindex(SPLITS, fill_value=0).to_numpy()
     weights = (
         1 - params.val_fraction - params.test_fraction,
@@ -127,12 +131,30 @@ def _split_sizes(supply: pd.Series, limits: pd.Series, params: SplitParams) -> d
     sequence = webster_sequence(weights, room.sum() + 1)
     # The first image that a split has no room for ends the largest draw.
     most = min(_nth(sequence == number, room[number]) for number in range(len(SPLITS)))
+    # The last split to get its first image; beyond `most` if the sequence ends before.
+    least = max(_nth(sequence == number, 0) for number in range(len(SPLITS))) + 1
     wanted = params.images_per_class or most
     sizes = dict(zip(SPLITS, apportion(weights, wanted).tolist(), strict=True))
     for split, has in zip(SPLITS, room, strict=True):
-        if not 0 < sizes[split] <= has:
-            raise InputError(_too_few(supply, split, int(has), max(sizes[split], 1), most))
+        if sizes[split] > has or not has:
+            cure = f"ask for at most {most}, " if least <= most else ""
+            raise InputError(_too_few(supply, split, int(has), max(sizes[split], 1), cure))
+        if not sizes[split]:
+            raise InputError(_no_share(split, int(has), wanted, least, most))
     return sizes
+
+
+def _no_share(split: str, has: int, wanted: int, least: int, most: int) -> str:
+    cure = (
+        f"ask for at least {least}"
+        if least <= most
+        else f"the data allow no more than {most}: download more, or set "
+        "split.match_categories: false"
+    )
+    return (
+        f"split.images_per_class: the share of {split} rounds to 0 of {wanted} images of each "
+        f"class, although it has {has}; {cure}"
+    )
 
 
 def _nth(mask: NDArray[np.bool_], n: int) -> int:
@@ -141,14 +163,14 @@ def _nth(mask: NDArray[np.bool_], n: int) -> int:
     return int(places[n]) if n < len(places) else len(mask)
 
 
-def _too_few(supply: pd.Series, split: str, has: int, needs: int, most: int) -> str:
+def _too_few(supply: pd.Series, split: str, has: int, needs: int, cure: str) -> str:
     found = "; ".join(
         f"{name} " + (", ".join(f"{m} {n}" for m, n in _methods(supply, split, label)) or "none")
         for label, name in LABELS.items()
     )
     return (
         f"split.images_per_class: {split} needs {needs} images of each class and has {has} in "
-        f"categories and classes that match (all it has: {found}); ask for at most {most}, "
+        f"categories and classes that match (all it has: {found}); {cure}"
         "download more, or set split.match_categories: false"
     )
 

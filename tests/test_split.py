@@ -1,5 +1,6 @@
 """Tests of src/split.py."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -236,8 +237,43 @@ def test_classes_without_a_common_category() -> None:
 
 def test_too_few_images_for_every_split() -> None:
     table = make_metadata({"a": (REAL, {"x": 2}), "b": (FAKE, {"x": 2})})
-    with pytest.raises(InputError, match=r"needs 1 images of each class and has 0"):
+    with pytest.raises(InputError, match=r"needs 1 images of each class and has 0") as error:
         balanced_split(table, split_params())
+    assert "ask for" not in str(error.value)  # no number of images helps a split that has none
+
+
+def smallest(**changes: Any) -> int:
+    """The smallest number of images that gives every split one, found by asking for each."""
+    for number in range(1, 200):
+        try:
+            balanced_split(METADATA_ALL, split_params(images_per_class=number, **changes))
+        except InputError:
+            continue
+        return number
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("fractions", "split"), [((0.1, 0.2), "val"), ((0.2, 0.05), "test"), ((0.45, 0.45), "train")]
+)
+def test_a_share_that_rounds_to_nothing_asks_for_the_fewest_that_do(
+    fractions: tuple[float, float], split: str
+) -> None:
+    changes = dict(zip(("val_fraction", "test_fraction"), fractions, strict=True))
+    least = smallest(**changes)
+    for number in range(1, least):
+        with pytest.raises(InputError, match=f"rounds to 0 of .*; ask for at least {least}$"):
+            balanced_split(METADATA_ALL, split_params(images_per_class=number, **changes))
+    with pytest.raises(InputError, match=f"share of {split} rounds to 0 of {least - 1} images"):
+        balanced_split(METADATA_ALL, split_params(images_per_class=least - 1, **changes))
+
+
+def test_a_share_that_rounds_to_nothing_of_all_there_is() -> None:
+    table = make_metadata({"a": (REAL, {"x": 30}), "b": (FAKE, {"x": 30})})
+    params = split_params(val_fraction=0.01, test_fraction=0.5, images_per_class=None)
+    place = table.assign(given_split=["val", "test", "train"] * 20)
+    with pytest.raises(InputError, match=r"val rounds to 0 of (\d+) .* no more than \1: download"):
+        balanced_split(place, replace(params, honour_given_split=True))
 
 
 def test_stage_writes_the_table_and_the_metrics(
