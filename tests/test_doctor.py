@@ -65,6 +65,55 @@ def test_a_folder_is_a_remote(tiny: Project, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("tool", ["push", "verify"])
+def test_a_broken_pipeline_is_one_line_everywhere(tiny: Project, tmp_path: Path, tool: str) -> None:
+    tiny.run("python", "-m", "tools.set_remote", str(tmp_path / "folder"))
+    (tiny.folder / "dvc.yaml").write_text("stages:\n  make: [\n b: }\n")
+    printed = tiny.run("python", "-m", f"tools.{tool}", check=False)
+    assert "Traceback" not in printed
+    assert "\nerror: unable to read: 'dvc.yaml'" in f"\n{printed}"
+    (failure,) = failures(doctor(tiny))
+    assert "unable to read: 'dvc.yaml'" in failure
+
+
+@pytest.mark.slow
+def test_a_push_to_a_folder_that_cannot_be_made_is_one_line(tiny: Project, tmp_path: Path) -> None:
+    tiny.run("python", "-m", "tools.set_remote", str(tmp_path / "file" / "folder"))
+    (tmp_path / "file").touch()
+    printed = tiny.run("python", "-m", "tools.push", check=False)
+    assert printed.startswith("error: remote storage, ")
+    assert printed.endswith("; make doctor says more\n")
+    assert printed.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_push_to_where_nobody_listens_ends_at_once(tiny: Project) -> None:
+    endpoint = ("--endpoint", "http://127.0.0.1:9")
+    tiny.run("python", "-m", "tools.set_remote", "s3://experiments/path", *endpoint)
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+    tiny.environment.update(keys)
+    printed = tiny.run("python", "-m", "tools.push", check=False)
+    assert "Traceback" not in printed
+    assert "failed to transfer" not in printed  # no object was tried
+    assert "error: remote storage, endpoint: no server answers at the endpoint" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+def test_a_push_asks_before_it_sends_and_leaves_no_trace_of_that(
+    tiny_remote: Project, shared_s3: S3Server, s3_owner: Identity, s3_reader: Identity
+) -> None:
+    tiny_remote.environment.update(shared_s3.environment(s3_reader))
+    refused = tiny_remote.run("python", "-m", "tools.push", check=False)
+    assert "error: remote storage, write: not allowed" in refused
+    assert "Traceback" not in refused
+    tiny_remote.environment.update(shared_s3.environment(s3_owner))
+    assert "files pushed" in tiny_remote.run("python", "-m", "tools.push")
+    names = object_names(tiny_remote, shared_s3, s3_owner)
+    assert not [name for name in names if ".doctor-" in name]
+
+
+@pytest.mark.slow
 @pytest.mark.s3
 def test_a_healthy_remote_passes_and_keeps_no_trace(
     tiny_remote: Project, shared_s3: S3Server, s3_owner: Identity

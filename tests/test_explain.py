@@ -5,9 +5,11 @@ import ssl
 
 import pytest
 from botocore import exceptions as boto
+from dvc.exceptions import DvcException
 from s3fs.errors import ERROR_CODE_TO_EXCEPTION, translate_boto_error
 
-from tools.explain import CODES, error_code, explain
+from src.command import InputError
+from tools.explain import CODES, error_code, explain, in_one_line
 
 
 def refusal(code: str) -> BaseException:
@@ -60,3 +62,29 @@ def test_other_failures_are_explained(error: Exception, expected: str) -> None:
 
 def test_what_is_not_known_is_given_as_it_is() -> None:
     assert explain(OSError("strange")).found == "OSError: strange"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (DvcException("it is broken\nin many lines"), "it is broken; make doctor"),
+        (DvcException(" "), "DvcException; make doctor"),
+        (refusal("NoSuchBucket"), "the bucket does not exist (said so); create it"),
+        (boto.ClientError({"Error": {"Code": "503"}}, "PutObject"), "the server is overloaded ("),
+        (boto.EndpointConnectionError(endpoint_url="http://x"), 'endpoint URL: "http://x"'),
+        (OSError("strange"), "OSError: strange; docs/remote.md"),
+    ],
+)
+def test_a_failure_is_one_line_that_names_the_doctor(error: Exception, expected: str) -> None:
+    with pytest.raises(InputError) as caught, in_one_line():
+        raise error
+    assert expected in str(caught.value)
+    assert str(caught.value).endswith("; make doctor says more")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [InputError("as it is"), KeyError("a bug"), TypeError("a bug")])
+def test_what_is_no_failure_of_a_remote_stays_what_it_is(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, in_one_line():
+        raise error
+    assert caught.value is error

@@ -17,8 +17,9 @@ from dvc.data_cloud import Remote
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
+from src.command import InputError
 from tools.explain import REMOTE_ERRORS, error_code, explain
-from tools.finding import Finding, fail, ok, warn
+from tools.finding import Finding, Level, fail, ok, warn
 from tools.objects import CACHE, WORKSPACE, Copy, copies, outputs
 from tools.rehash import OK, rehash
 from tools.set_remote import SECRETS, WHERE_SECRETS_GO
@@ -27,6 +28,7 @@ from tools.set_remote import SECRETS, WHERE_SECRETS_GO
 CLOCK_LIMIT, CLOCK_DOUBT = 15 * 60, 60
 ANSWER_SECONDS = 10
 LOOKUPS = 16
+_WRITE = ", write"
 
 
 class _Stopped(Exception):  # noqa: N818 - no error, the end of a chain of checks
@@ -71,6 +73,23 @@ def check_remotes(repo: Repo, full: bool) -> Iterator[Finding]:
             reachable.add(what)
     wanted = list(copies(repo, default if reachable else None))
     yield from _check_objects(wanted, reachable, full)
+
+
+def check_push(repo: Repo, name: str) -> None:
+    """Check that the remote `name` answers and keeps what is written, by writing a little.
+
+    Raises:
+        InputError: it does not; the message says what to do.
+    """
+    try:
+        for finding in _check_store(repo.cloud.get_remote(name), f"remote {name}"):
+            # To the doctor a remote that can only be read is a warning.
+            is_write = finding.what.endswith(_WRITE) and finding.level is not Level.OK
+            if is_write or finding.level is Level.FAIL:
+                raise _Stopped(finding)
+    except _Stopped as stopped:
+        bad = stopped.finding
+        raise InputError(f"{bad.what}: {bad.found}; {bad.advice}; make doctor says more") from None
 
 
 def _check_configuration(repo: Repo, name: str, what: str) -> Iterator[Finding]:
@@ -167,16 +186,16 @@ def _check_access(remote: Remote, what: str) -> Iterator[Finding]:
         fs.pipe_file(probe, token)
         same = fs.cat_file(probe) == token
     except REMOTE_ERRORS as error:
-        yield _no_write(error, f"{what}, write")
+        yield _no_write(error, f"{what}{_WRITE}")
         return
     if not same:
         yield fail(
-            f"{what}, write",
+            f"{what}{_WRITE}",
             "what was written comes back changed",
             "something between here and the server alters data: ask its operator",
         )
         return
-    yield ok(f"{what}, write", "what was written comes back")
+    yield ok(f"{what}{_WRITE}", "what was written comes back")
     try:
         fs.rm_file(probe)
     except REMOTE_ERRORS as error:

@@ -26,16 +26,21 @@ def diagnose(machine: bool, full: bool) -> Iterator[Finding]:
         yield check_accelerator()
     try:
         # Here: a doctor that needs everything healthy could only ever say so.
+        from dvc.exceptions import DvcException
         from dvc.repo import Repo
 
         from tools.check_remote import check_remotes
+        from tools.explain import first_line
     except ImportError as error:
         yield fail("dvc", f"does not import: {error}", "make setup")
         return
     if machine:
         yield from check_checkout(Path.cwd())
-    with Repo() as repo:
-        yield from check_remotes(repo, full)
+    try:
+        with Repo() as repo:
+            yield from check_remotes(repo, full)
+    except DvcException as error:
+        yield fail("remotes", first_line(error), "mend that first: they were not looked at")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -2,9 +2,14 @@
 
 import errno
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from botocore import exceptions as boto
+from dvc.exceptions import DvcException
+
+from src.command import InputError
 
 # What reading or writing a remote may raise: s3fs turns the server's refusals into OSError and
 # lets botocore's own exceptions (no credentials, no connection) through.
@@ -135,3 +140,27 @@ def explain(error: BaseException) -> Explanation:
     if isinstance(error, OSError) and error.errno in _NUMBERS:
         return _NUMBERS[error.errno]
     return Explanation(f"{type(error).__name__}: {error}", _UNKNOWN)
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """Turn a failure of DVC or of a remote into one line; a bug of ours keeps its traceback.
+
+    Raises:
+        InputError: DVC or the remote failed; the message says what happened.
+    """
+    try:
+        yield
+    except DvcException as error:
+        raise InputError(f"{first_line(error)}; make doctor says more") from error
+    except (*REMOTE_ERRORS, boto.ClientError) as error:
+        explanation = explain(error)
+        found = explanation.found
+        if first_line(error) not in found:  # it names the file or the address
+            found = f"{found} ({first_line(error)})"
+        raise InputError(f"{found}; {explanation.advice}; make doctor says more") from error
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what `error` says, or its type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -12,6 +12,8 @@ from dvc.repo import Repo
 from dvc_data.hashfile.hash_info import HashInfo
 
 from src.command import run
+from tools.check_remote import check_push
+from tools.explain import in_one_line
 from tools.objects import CACHE, copies, default_remote
 
 logger = logging.getLogger("push")
@@ -23,9 +25,10 @@ def push(repo: Repo) -> int:
     Files that the remote has are not counted.
 
     Raises:
-        InputError: there is no remote.
+        InputError: there is no remote, or it does not answer or take what is written.
     """
-    default_remote(repo)  # else DVC's own error, a traceback here
+    # DVC would find out object by object, each with repetitions and a traceback: for minutes.
+    check_push(repo, default_remote(repo))
     pushed = repo.push(run_cache=True)
     metrics = {
         HashInfo("md5", copy.oid)
@@ -39,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Push, and say how much."""
     argparse.ArgumentParser(description=__doc__).parse_args(argv)
     logging.getLogger("aiobotocore").setLevel(logging.WARNING)
-    with Repo() as repo:
+    with in_one_line(), Repo() as repo:
         logger.info("%d files pushed", push(repo))
 
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from dvc.repo import Repo
 
 from src.command import InputError, run
+from tools.explain import in_one_line
 
 logger = logging.getLogger("remote")
 
@@ -117,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--endpoint", help="http(s)://host[:port] of a server other than AWS")
     parser.add_argument("--name", default=NAME)
     args = parser.parse_args(argv)
-    with Repo() as repo:
+    with in_one_line(), Repo() as repo:
         changed = set_remote(repo, args.name, args.url, args.endpoint or None)
     state = "written" if changed else "unchanged"
     logger.info(".dvc/config %s; next: make doctor, git commit .dvc/config, dvc push", state)

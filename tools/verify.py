@@ -9,6 +9,7 @@ from pathlib import Path
 from dvc.repo import Repo
 
 from src.command import InputError, run
+from tools.explain import in_one_line
 from tools.objects import CACHE, WORKSPACE, copies, default_remote
 from tools.rehash import DAMAGED, MISSING, OK, UNEXPECTED, Result, rehash
 from tools.repair import repair
@@ -94,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--repair", action="store_true", help="replace bad copies by whole ones")
     args = parser.parse_args(argv)
     logging.getLogger("aiobotocore").setLevel(logging.WARNING)
-    with Repo() as repo:
+    with in_one_line(), Repo() as repo:
         remote = default_remote(repo) if args.remote else None
         report((verify_and_repair if args.repair else verify)(repo, remote))
 
