@@ -14,11 +14,14 @@ import torch
 from PIL import Image
 from scipy.special import expit
 
+from src import own_images
 from src import predict as stage
 from src.calibration import Calibration, save_calibration
 from src.command import InputError
 from src.decode import decode
-from src.own_images import SOME_UNREADABLE, find_images, load_judge
+from src.heatmap import paint
+from src.own_images import SOME_UNREADABLE, Unreadable, find_images, load_judge
+from src.reference import load_reference, save_reference
 from src.schema import PREDICTIONS, SPLIT_TABLE, read_table
 from src.shards import ShardReader
 from tests.conftest import ROOT
@@ -134,6 +137,76 @@ def test_heatmaps_are_pictures_of_the_images(trained: Path, images: Path) -> Non
         assert np.ptp(np.asarray(picture), axis=2).max() > 0  # not grey alone
 
 
+@pytest.mark.parametrize("stem", ["x" * 251, "\N{CJK UNIFIED IDEOGRAPH-4E00}" * 83])
+def test_the_longest_name_has_a_heatmap(trained: Path, images: Path, stem: str) -> None:
+    first = min(images.rglob("*.jpg"))
+    first.rename(images / f"{stem}.jpg")
+    judged(trained, f"images/{stem}.jpg", "--heatmap", "heat", "--heatmap-cells", "2")
+    (picture,) = Path("heat").iterdir()
+    assert len(os.fsencode(picture.name)) <= 255
+    assert picture.name.startswith(f"00000_{stem[:50]}")
+    assert picture.suffix == ".png"
+
+
+def test_an_image_that_is_gone_before_its_heatmap_is_named_and_the_others_have_theirs(
+    trained: Path,
+    images: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gone = min(images.rglob("*.jpg"))
+
+    def paint_and_delete(image: object, *others: object) -> object:
+        gone.unlink(missing_ok=True)
+        return paint(image, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(own_images, "paint", paint_and_delete)
+    # The first place is another's: what is painted then takes the second one away.
+    first = max(images.rglob("*.jpg"))
+    with pytest.raises(SystemExit, match=str(SOME_UNREADABLE)):
+        judged(trained, str(first), "images", "--heatmap", "heat", "--heatmap-cells", "2")
+    assert "not judged" not in capsys.readouterr().out
+    assert f"{gone.name}: no heat-map: No such file" in caplog.text
+    assert sorted(path.name[:5] for path in Path("heat").iterdir()) == [
+        f"{number:05d}" for number in range(9) if number != 1
+    ]
+
+
+def test_a_full_disk_ends_the_heatmaps_in_one_error_after_the_verdicts(
+    trained: Path,
+    images: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(_path: Path, _data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=r"No space left on device: 'heat/00000_.*\.png'"):
+        judged(trained, images.name, "--heatmap", "heat", "--heatmap-cells", "2")
+    assert len(capsys.readouterr().out.splitlines()) == 9
+    assert not list(Path("heat").iterdir())
+
+
+def test_a_file_in_the_place_of_the_heatmaps_is_named_before_anything_is_judged(
+    trained: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (images.parent / "heat").touch()
+    with pytest.raises(InputError, match=r"--heatmap heat: .*File exists; name another"):
+        judged(trained, "images", "--heatmap", "heat")
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--batch-size", "--heatmap-cells"])
+@pytest.mark.parametrize("value", ["-1", "0", "1.5", "many"])
+def test_counts_are_positive(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        stage.main(["images", option, value])
+    message = f"argument {option}: '{value}': give a whole number, 1 or more"
+    assert message in capsys.readouterr().err
+
+
 def test_paths_come_from_files_folders_and_standard_input(tmp_path: Path) -> None:
     for name in ("b/2.JPG", "b/1.png", "b/readme.md", "a.unknown"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -141,7 +214,102 @@ def test_paths_come_from_files_folders_and_standard_input(tmp_path: Path) -> Non
     names = [str(tmp_path / "a.unknown"), str(tmp_path / "b"), "-"]
     found = list(find_images(names, ["x y.jpg\n", "\n", "z.jpg"]))
 
-    assert [path.name for path in found] == ["a.unknown", "1.png", "2.JPG", "x y.jpg", "z.jpg"]
+    expected = [
+        *(tmp_path / name for name in ("a.unknown", "b/1.png", "b/2.JPG")),
+        *map(Path, ("x y.jpg", "z.jpg")),
+    ]
+    assert found == expected
+
+
+def test_a_folder_is_searched_in_the_order_of_its_paths_through_links_and_not_in_circles(
+    tmp_path: Path,
+) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    names = ("z.png", "b/2.avif", "b.jpg", "b/c/1.jfif", ".hidden/1.gif", "a/3.webp")
+    for path in (*(inside / name for name in names), outside / "4.bmp"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (inside / "linked").symlink_to(outside)
+    (inside / "twice").symlink_to(outside)
+    (inside / "b/up").symlink_to(inside)
+    (inside / "itself").symlink_to(inside / "itself")
+    (inside / "nowhere.png").symlink_to(tmp_path / "absent.png")
+    os.mkfifo(inside / "pipe.png")  # to read it would never end
+
+    found = list(find_images([str(inside)], []))
+    expected = sorted(inside / name for name in (*names, "linked/4.bmp", "nowhere.png"))
+    assert found == expected
+
+
+def test_a_folder_that_cannot_be_searched_is_named_in_its_place(
+    trained: Path,
+    images: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (images / "closed").mkdir()
+    (images / "closed/1.jpg").touch()
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:  # permissions do not bind who runs the tests as root
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    folder = Unreadable("images/closed", "a folder, not searched: Permission denied")
+    found = list(find_images(["images"], []))
+    assert folder in found
+    assert len(found) == 9
+    assert list(find_images(["images/closed"], [])) == [folder]
+
+    with pytest.raises(SystemExit, match=str(SOME_UNREADABLE)):
+        judged(trained, "images", "--json")
+    document = json.loads(capsys.readouterr().out)
+    assert len(document["images"]) == 8
+    assert document["unreadable"] == [folder._asdict()]
+    assert "images/closed: not judged: a folder, not searched: Permission denied" in caplog.text
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), None])
+def test_a_path_that_cannot_even_be_looked_at_is_an_unreadable_file(
+    trained: Path,
+    images: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: OSError | None,
+) -> None:
+    name = "x" * 300 if error is None else "closed/1.jpg"
+    is_dir = Path.is_dir
+
+    def refuse(path: Path) -> bool:
+        if error and path.parent.name == "closed":
+            raise error
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with pytest.raises(SystemExit, match=str(SOME_UNREADABLE)):
+        judged(trained, name, str(images), "--json")
+    document = json.loads(capsys.readouterr().out)
+    assert [item["path"] for item in document["unreadable"]] == [name]
+    assert len(document["images"]) == 8
+
+
+def test_what_makes_pillows_avif_reader_fail_in_its_own_way_is_unreadable(
+    trained: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encoded = io.BytesIO()
+    Image.fromarray(np.zeros((70, 50, 3), dtype=np.uint8)).save(encoded, "AVIF")
+    whole = encoded.getvalue()
+    (images / "whole.avif").write_bytes(whole)
+    # An item of an unknown kind is no image: Pillow says so with a RuntimeError.
+    (images / "odd.avif").write_bytes(whole.replace(b"av01", b"av99"))
+    with pytest.raises(SystemExit, match=str(SOME_UNREADABLE)):
+        judged(trained, "images", "--json")
+    document = json.loads(capsys.readouterr().out)
+    assert "images/whole.avif" in [item["path"] for item in document["images"]]
+    assert [item["path"] for item in document["unreadable"]] == ["images/odd.avif"]
 
 
 def test_without_images_or_without_a_model_the_message_says_what_to_do(
@@ -155,6 +323,57 @@ def test_without_images_or_without_a_model_the_message_says_what_to_do(
     (tmp_path / "models/calibration.json").unlink()
     with pytest.raises(InputError, match=r"calibration\.json is missing"):
         load_judge(tmp_path / "models")
+
+
+def test_a_reference_of_another_model_or_of_too_few_images_is_named(
+    trained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained / "models", tmp_path / "models")
+    path = tmp_path / "models/reference.safetensors"
+    reference = load_reference(path)
+    width = reference.features.shape[1]
+    faulty = {
+        rf"features of shape .* makes {width} of an image.*`dvc pull`": reference._replace(
+            features=np.ascontiguousarray(reference.features[:, 1:])
+        ),
+        r"asks for the \d+ nearest of its 1 images .*`dvc pull`": reference._replace(
+            features=reference.features[:1]
+        ),
+        "asks for the 0 nearest": reference._replace(neighbours=0),
+    }
+    for message, other in faulty.items():
+        save_reference(other, path)
+        with pytest.raises(InputError, match=rf"reference\.safetensors .*{message}"):
+            load_judge(tmp_path / "models")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
+def test_no_name_on_standard_input_ends_the_run(trained: Path, images: Path, encoding: str) -> None:
+    first, second, third = sorted(images.rglob("*.jpg"))[:3]
+    latin = first.rename(images / os.fsdecode(b"caf\xe9.jpg"))
+    greek = third.rename(images / "\N{GREEK SMALL LETTER PI}.jpg")
+    lines = [os.fsencode(latin), os.fsencode(second), b"a.jpg\0b.jpg"]
+    command = [sys.executable, "-m", "src.predict", "-", str(greek)]
+    command += ["--models", str(trained / "models")]
+    done = subprocess.run(
+        [*command, "--heatmap", str(images.parent / "heat"), "--heatmap-cells", "1"],
+        input=b"\n".join(lines),
+        cwd=ROOT,
+        env=os.environ | {"NO_ALBUMENTATIONS_UPDATE": "1", "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+    )
+    errors = done.stderr.decode()
+    assert done.returncode == SOME_UNREADABLE, errors
+    assert "Traceback" not in errors
+    assert r"a.jpg\0b.jpg: not judged: no path of a file (embedded null byte); give one a" in errors
+    printed = done.stdout.decode()
+    assert rf"{images}/caf\udce9.jpg" in printed
+    assert str(second) in printed
+    strange = str(greek) if encoding.startswith("utf-8") else rf"{images}/\u03c0.jpg"
+    assert strange in printed
+    assert len(list((images.parent / "heat").iterdir())) == 3
 
 
 @pytest.mark.slow
