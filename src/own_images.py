@@ -250,7 +250,7 @@ def read_image(path: Path) -> RGBImage | Unreadable:
         return Unreadable(str(path), reason)
     try:
         return decode(data)
-    except (UndecodableImage, RuntimeError) as error:  # the latter is of Pillow's AVIF reader
+    except UndecodableImage as error:
         return Unreadable(str(path), str(error))
 
 
