@@ -200,6 +200,9 @@ def test_the_manifest_names_packages_and_a_licence_for_every_method() -> None:
 def test_an_origin_is_refused() -> None:
     with pytest.raises(InputError, match=r"download\.origin = 'elsewhere'"):
         sample.build("elsewhere")
+    with pytest.raises(InputError, match="'https://host/x': the sample knows its own") as error:
+        sample.build("https://user:hidden@host/x?sig=hidden")
+    assert "hidden" not in str(error.value)
 
 
 @pytest.mark.slow

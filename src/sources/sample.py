@@ -59,7 +59,12 @@ def build(origin: str) -> "Sample":
         InputError: an origin is given, but the sample knows its own.
     """
     if origin:
-        raise InputError("download.origin is set: the sample knows its own; leave it empty")
+        # Imported for the message alone: the sample needs none of the origins' libraries.
+        from src.sources.origins.stores import public_url
+
+        raise InputError(
+            f"download.origin = {public_url(origin)!r}: the sample knows its own; leave it empty"
+        )
     wheels = _read_rows(WHEELS_CSV, Wheel)
     pictures = _read_rows(PICTURES_CSV, Picture)
     return Sample(pictures, wheels, Cache(default_cache_path()), TRAINING_STEPS)
