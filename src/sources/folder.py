@@ -18,7 +18,9 @@ from src.sources.origins.stores import public_url
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"}
+)
 _TABLES = ("*/metadata.csv", "*/*/metadata.csv")
 # Files in flight: enough to keep a slow disk busy, few enough to hold in memory.
 _READ_AHEAD = 256
