@@ -11,12 +11,12 @@ from scipy.sparse.csgraph import connected_components
 from bench.results import Figure, Outcome, at_least, at_most
 from bench.tables import METADATA, ROWS, crowded_hashes
 from bench.timing import cost_of, in_child, installed
-from src.duplicates import hash_clusters, merged_groups
+from src.duplicates import IntArray, hash_clusters, merged_groups
+from src.ranks import image_keys
 
 # Of which all pairs are compared: their time, that grows with the square, is extrapolated.
 SAMPLE = 20_000
 DISTANCE = METADATA["max_hash_distance"]
-IntArray = NDArray[np.int64]
 
 
 def run(scale: float, folder: Path) -> Outcome:  # noqa: ARG001 - needs no files
@@ -53,7 +53,7 @@ def group(rows: int) -> tuple[int, int, float, float]:
     names = pd.Series([f"{number:07d}" for number in range(rows)])
     hashes = [f"{value:016x}" for value in crowded_hashes(rows).tolist()]
     columns = {"image_id": names, "group": names, "sha256": names, "perceptual_hash": hashes}
-    images = pd.DataFrame(columns)
+    images = pd.DataFrame(columns).assign(key=image_keys(names))
     found: list[pd.Series] = []
     cost = cost_of(lambda: found.append(merged_groups(images, DISTANCE)))
     sizes = found[0].value_counts()

@@ -16,11 +16,13 @@ from pyarrow import ipc
 
 from src.command import InputError
 from src.files import replacing
+from src.ranks import group_keys
 from src.schema import SPLIT_TABLE
 
 _NAMES = ["label", "method", "category", "given_split"]
 _CODED = [*_NAMES, "key", "group_number"]
 _ROWS = [column for column in SPLIT_TABLE if column != "split"]
+SOURCE_COLUMNS = [*dict.fromkeys([*_NAMES, "key", *_ROWS])]  # of metadata that it is made of
 _PIECE = 1 << 17  # rows that are in memory at a time
 
 
@@ -33,7 +35,7 @@ def coded(metadata: pd.DataFrame) -> pd.DataFrame:
         {
             **names,
             "key": metadata["key"].to_numpy(),
-            "group_number": pd.factorize(metadata["group"])[0].astype(np.int32),
+            "group_number": pd.factorize(group_keys(metadata))[0].astype(np.int32),
         }
     )
 

@@ -47,10 +47,11 @@ def decode(data: bytes) -> RGBImage:
     An EXIF orientation is ignored, an alpha channel dropped, and of an animation the first frame
     is taken. JPEGs come out bit for bit as Pillow decodes them, in about half the time
     (libjpeg-turbo without copies), but a damaged one is refused where Pillow would fill it with
-    grey.
+    grey. Of colours with 16 bits a channel (PNG) Pillow takes the higher 8.
 
     Raises:
-        UndecodableImage: damaged, of an unknown format, or with more than 8 bits a channel.
+        UndecodableImage: damaged, of an unknown format, or of a pixel mode that has no 8-bit RGB
+            (grey with 16 bits, floating point).
     """
     return _decode_jpeg(data) if data.startswith(_JPEG_START) else _decode_other(data)
 

@@ -6,12 +6,15 @@ from math import comb
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
+from pyarrow import compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-UInt64Array = NDArray[np.uint64]
-IntArray = NDArray[np.int64]
+from src.ranks import UInt64Array, group_keys
+
+IntArray = NDArray[np.int32] | NDArray[np.int64]
 Piece = tuple[int, int]  # bits of a hash, from the first to before the second
 
 _BITS = 64
@@ -26,22 +29,33 @@ def merged_groups(images: pd.DataFrame, max_distance: int) -> pd.Series:
 
     Two images are in one group if they share `group`, or `sha256`, or if their `perceptual_hash`
     (16 hexadecimal digits; empty: matches nothing) differs in at most `max_distance` bits, or
-    through others that do. The result does not depend on the order of the rows.
+    through others that do. The result does not depend on the order of the rows. `key` is that of
+    `image_id`.
     """
     hashed = (images["perceptual_hash"] != "").to_numpy()
     clusters = hash_clusters(_to_integers(images["perceptual_hash"][hashed]), max_distance)
     edges = [_edges(np.flatnonzero(hashed), clusters)]
-    for column in ("group", "sha256"):
-        edges.append(_edges(np.arange(len(images)), pd.factorize(images[column])[0]))
+    for keys in (group_keys(images), content_keys(images)):
+        edges.append(_edges(np.arange(len(images)), np.unique(keys, return_inverse=True)[1]))
     labels = _components(len(images), *_concatenated(edges))
-    order = images["image_id"].argsort().to_numpy()
+    # Not pandas' own `argsort`: it makes an object of every name.
+    order = pc.sort_indices(pa.array(images["image_id"])).to_numpy().astype(np.int32)
     smallest = np.empty_like(order)
     smallest[order] = order[_first_of_each(labels[order])]
-    return images["image_id"].iloc[smallest].set_axis(images.index)
+    groups = images["image_id"].copy()  # of most, who are alone
+    others = np.flatnonzero(smallest != np.arange(len(images)))
+    groups.iloc[others] = groups.iloc[smallest[others]].to_numpy()
+    return groups.rename("group")
 
 
-def _to_integers(hashes: pd.Series) -> UInt64Array:
-    return np.fromiter((int(text, 16) for text in hashes), np.uint64, len(hashes))
+def content_keys(images: pd.DataFrame) -> UInt64Array:
+    """Return the first 64 bits of each `sha256`: what millions of files are told apart by."""
+    return _to_integers(images["sha256"])
+
+
+def _to_integers(texts: pd.Series) -> UInt64Array:
+    """Return the first 16 hexadecimal digits of each."""
+    return np.fromiter((int(text[:16], 16) for text in texts), np.uint64, len(texts))
 
 
 def _edges(rows: IntArray, codes: IntArray) -> tuple[IntArray, IntArray]:
@@ -53,8 +67,8 @@ def _edges(rows: IntArray, codes: IntArray) -> tuple[IntArray, IntArray]:
 
 def _first_of_each(codes: IntArray) -> IntArray:
     """Return for each element of `codes`, 0, 1, 2, ..., where its code stands first."""
-    places = np.full(codes.max(initial=-1) + 1, len(codes))
-    np.minimum.at(places, codes, np.arange(len(codes)))
+    places = np.full(codes.max(initial=-1) + 1, len(codes), np.int32)
+    np.minimum.at(places, codes, np.arange(len(codes), dtype=np.int32))
     return places[codes]
 
 
@@ -71,7 +85,7 @@ def hash_clusters(hashes: UInt64Array, max_distance: int) -> IntArray:
         _close_pairs(unique, agreeing, others, max_distance)
         for agreeing, others in _choices(len(unique), max_distance)
     )
-    labels: IntArray = np.arange(len(unique))
+    labels: IntArray = np.arange(len(unique), dtype=np.int32)
     for left, right in _pooled(pairs):
         labels = _components(len(unique), labels[left], labels[right])[labels]
     return labels[inverse]
@@ -158,4 +172,5 @@ def _concatenated(pairs: list[tuple[IntArray, IntArray]]) -> tuple[IntArray, Int
 
 def _components(size: int, left: IntArray, right: IntArray) -> IntArray:
     graph = coo_array((np.ones(len(left), dtype=bool), (left, right)), shape=(size, size))
-    return connected_components(graph, directed=False)[1].astype(np.int64)
+    labels: IntArray = connected_components(graph, directed=False)[1]
+    return labels

@@ -24,6 +24,7 @@ from src.shards import ShardReader
 
 Crops = NDArray[np.uint8]  # (crops, size, size, 3)
 
+_MAX_ASPECT = 32  # long side over short side of an image that is resized; more is cut at its ends
 WORKERS_VARIABLE = "REAL_OR_GENERATED_WORKERS"  # the result does not depend on it
 
 
@@ -83,18 +84,28 @@ class GridCrops:
 
 def fit_image(image: RGBImage, view: View) -> RGBImage:
     """Return `image` with both sides at least `view.size`: mirrored at its edges, or resized."""
-    height, width = image.shape[:2]
     if view.fit == "resized":
+        image = _middle(image)
+        height, width = image.shape[:2]
         scale = view.size / min(height, width)
         # Area averages do not alias when shrinking; cubic is how BEiT-3 was trained.
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
         sides = max(view.size, round(width * scale)), max(view.size, round(height * scale))
         return np.asarray(cv2.resize(image, sides, interpolation=method), dtype=np.uint8)
+    height, width = image.shape[:2]
     down, right = max(0, view.size - height), max(0, view.size - width)
     if not down and not right:
         return image
     borders = down // 2, down - down // 2, right // 2, right - right // 2
     return np.asarray(cv2.copyMakeBorder(image, *borders, cv2.BORDER_REFLECT), dtype=np.uint8)
+
+
+def _middle(image: RGBImage) -> RGBImage:
+    """Return what `_MAX_ASPECT` allows of an image: a line of pixels would grow to gigabytes."""
+    height, width = image.shape[:2]
+    longest = _MAX_ASPECT * min(height, width)
+    top, left = max(0, height - longest) // 2, max(0, width - longest) // 2
+    return image[top : top + longest, left : left + longest]
 
 
 class ImageSet(Dataset[Batch]):

@@ -7,27 +7,30 @@ import argparse
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from src.catalogue import write_catalogue
+from src.catalogue import SOURCE_COLUMNS, write_catalogue
 from src.command import InputError, run
 from src.decode import UndecodableImage
-from src.duplicates import merged_groups
+from src.duplicates import content_keys, merged_groups
 from src.files import write_json
 from src.measures import Measures, measure
 from src.parallel import map_images
 from src.params import STRICT, load_params
-from src.ranks import image_keys
+from src.ranks import group_keys, image_keys
 from src.raw import read_index
-from src.schema import LABELS, METADATA, write_table
+from src.schema import LABELS, METADATA, compact, write_table
 from src.shards import ShardReader
 
 _LISTED = 5  # unreadable images that an error names
+_PARTS_AT_ONCE = 256  # of measures
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -46,17 +49,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     params = load_params(MetadataParams, "metadata")
     index = read_index(args.raw)
-    measured, unreadable = measure_images(index, ShardReader(args.raw))
+    metadata, unreadable = measure_images(index, ShardReader(args.raw))
     check_unreadable(unreadable, len(index), params.max_unreadable)
-    given_groups = measured["group"].nunique()
-    metadata = measured.assign(
-        key=image_keys(measured["image_id"]),
-        group=merged_groups(measured, params.max_hash_distance),
-    )
-    del index, measured  # millions of rows
+    del index  # of millions of rows; below, one column takes the place of another
+    metadata["key"] = image_keys(metadata["image_id"])
+    given_groups = len(np.unique(group_keys(metadata)))
+    metadata["group"] = merged_groups(metadata, params.max_hash_distance)
+    metrics = summary(metadata, given_groups, unreadable)
     write_table(metadata, args.metadata_csv, METADATA)
+    metadata = metadata[SOURCE_COLUMNS]
     write_catalogue(metadata, args.metadata_arrow)
-    write_json(summary(metadata, given_groups, unreadable), args.metrics_json)
+    write_json(metrics, args.metrics_json)
 
 
 def measure_images(index: pd.DataFrame, reader: ShardReader) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -66,11 +69,15 @@ def measure_images(index: pd.DataFrame, reader: ShardReader) -> tuple[pd.DataFra
         InputError: the bytes of an image are not those that its sha256 in `index` is of.
     """
     columns = ["image_id", "shard", "offset", "length", "sha256"]
-    parts = list(map_images(partial(_measure_rows, reader), index[columns], "metadata"))
-    measures = pd.concat([measures for measures, _ in parts])
-    unreadable = {name: reason for _, reasons in parts for name, reason in reasons.items()}
-    readable = index.loc[measures.index] if unreadable else index  # nothing to copy, mostly
-    return readable.assign(**measures), unreadable
+    parts = map_images(partial(_measure_rows, reader), index[columns], "metadata")
+    measures, unreadable = [], {}
+    # Joined as they come: thousands of small tables would take several times as much memory.
+    while some := list(islice(parts, _PARTS_AT_ONCE)):
+        measures.append(compact(pd.concat([measured for measured, _ in some])))
+        unreadable.update({name: why for _, reasons in some for name, why in reasons.items()})
+    measured = pd.concat(measures)
+    readable = index.loc[measured.index] if unreadable else index  # nothing to copy, mostly
+    return readable.assign(**measured), unreadable
 
 
 def _measure_rows(reader: ShardReader, rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -112,25 +119,29 @@ def summary(
 
     There were `given_groups` before copies were merged.
     """
-    labels = metadata["label"].map(LABELS)
-    sizes = metadata["group"].value_counts()
+    _, sizes = np.unique(group_keys(metadata), return_counts=True)
     return {
         "images": len(metadata),
-        "by_label": labels.value_counts().to_dict(),
+        "by_label": _by_label(metadata["label"]),
         "by_family": metadata["family"].value_counts().to_dict(),
         "by_method": {
-            str(method): rows.value_counts().to_dict()
-            for method, rows in labels.groupby(metadata["method"])
+            str(method): _by_label(labels)
+            for method, labels in metadata["label"].groupby(metadata["method"])
         },
         "unreadable": {"count": len(unreadable), "reasons": dict(unreadable)},
         "groups": {
             "count": len(sizes),
             "largest": int(sizes.max()),
             "merged_by_duplicates": given_groups - len(sizes),
-            "exact_copies": int(metadata["sha256"].duplicated().sum()),
+            "exact_copies": len(metadata) - len(np.unique(content_keys(metadata))),
             "without_hash": int((metadata["perceptual_hash"] == "").sum()),
         },
     }
+
+
+def _by_label(labels: pd.Series) -> dict[str, int]:
+    found, counts = np.unique(labels, return_counts=True)
+    return {LABELS[label]: int(count) for label, count in zip(found, counts, strict=True)}
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterable
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 UInt64Array = NDArray[np.uint64]
@@ -21,6 +22,19 @@ def image_key(image_id: str) -> int:
 def image_keys(image_ids: Iterable[str]) -> UInt64Array:
     """Return the keys of many images, shape (n,), uint64."""
     return np.fromiter((image_key(image_id) for image_id in image_ids), dtype=np.uint64)
+
+
+def group_keys(images: pd.DataFrame) -> UInt64Array:
+    """Return the key of each row's `group`, which has the name of an image; `key` is the image's.
+
+    Most images are alone in their group and have its key already. Names of millions are compared
+    as numbers in a fifth of the memory; that any two of 2.5 million groups have the same key, and
+    count as one, has a probability of 2e-7.
+    """
+    keys = images["key"].to_numpy(copy=True)
+    shared = (images["group"] != images["image_id"]).to_numpy()
+    keys[shared] = image_keys(images["group"][shared])
+    return keys
 
 
 def ranks(keys: UInt64Array, seed: int) -> UInt64Array:

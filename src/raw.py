@@ -22,7 +22,7 @@ from src.command import InputError
 from src.files import write_json
 from src.params import STRICT
 from src.ranks import image_key
-from src.schema import FAKE, INDEX, LABELS, read_table, write_table
+from src.schema import FAKE, INDEX, LABELS, compact, read_table, write_table
 from src.shards import stored_size, write_shard
 
 MANIFEST = "manifest.json"
@@ -199,7 +199,8 @@ def read_index(root: Path) -> pd.DataFrame:
         raise InputError(f"{root / MANIFEST}: lists no shards; run the download stage again")
     with ThreadPoolExecutor() as pool:
         indexes = list(pool.map(lambda item: _read_checked(root / item[0], item[1]), shards))
-    table = pd.concat([index.drop(columns=_SHARED) for index in indexes], ignore_index=True)
+    own = (index.drop(columns=_SHARED) for index in indexes)
+    table = compact(pd.concat(own, ignore_index=True))
     shared = {
         name: union_categoricals([index[name] for index in indexes], sort_categories=True)
         for name in _SHARED

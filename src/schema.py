@@ -1,9 +1,10 @@
 """The tables on disk: their columns, their types, and the one way to read and write them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pyarrow import compute as pc
@@ -19,6 +20,8 @@ HOLDOUT = "holdout"  # a split beside SPLITS: methods that training never sees
 FAMILIES = ("real", "gan", "diffusion", "other")
 
 Schema = Mapping[str, pa.DataType]
+
+_PIECE = 1 << 17  # rows that are written at a time
 
 IDENTITY = {
     "image_id": pa.string(),  # method/path, unique
@@ -118,17 +121,36 @@ def parse_table(
     return table
 
 
+def compact(table: pd.DataFrame) -> pd.DataFrame:
+    """Return `table`, put together from many, with the texts of a column in one place.
+
+    pandas leaves them in their pieces, each with what surrounds it, and every selection of rows
+    has to join them.
+    """
+    joined: pd.DataFrame = pa.Table.from_pandas(table).combine_chunks().to_pandas()
+    return joined
+
+
 def write_table(table: pd.DataFrame, path: Path, schema: Schema) -> None:
     """Write the columns of `schema`, in its order, as UTF-8 CSV with Unix line ends."""
     _check_values(table, path)
-    arrow = pa.Table.from_pandas(
-        table, schema=pa.schema(list(schema.items())), preserve_index=False
-    )
     # Arrow quotes every text or none: quotes only where some text holds what CSV gives a meaning.
-    style = "needed" if _has_structure(arrow) else "none"
+    style = "needed" if any(map(_has_structure, _pieces(table, schema))) else "none"
+    options = csv.WriteOptions(include_header=False, quoting_style=style)
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write((",".join(schema) + "\n").encode())  # Arrow would put the names in quotes
-        csv.write_csv(arrow, file, csv.WriteOptions(include_header=False, quoting_style=style))
+        for piece in _pieces(table, schema):
+            csv.write_csv(piece, file, options)
+
+
+def _pieces(table: pd.DataFrame, schema: Schema) -> Iterator[pa.Table]:
+    """Yield the rows of `table` as Arrow's, few at a time: memory for millions is needed once."""
+    for start in range(0, len(table), _PIECE):
+        yield pa.Table.from_pandas(
+            table.iloc[start : start + _PIECE],
+            schema=pa.schema(list(schema.items())),
+            preserve_index=False,
+        )
 
 
 def _has_structure(table: pa.Table) -> bool:
@@ -150,6 +172,12 @@ def _check_values(table: pd.DataFrame, path: Path | str) -> None:
                 f"{path}: {column} {wrong.to_list()[0]!r} in row {wrong.index[0]} "
                 f"is not one of {list(allowed[column])}"
             )
-    if "image_id" in table and not table["image_id"].is_unique:
+    if "image_id" in table and not _are_unique(table):
         repeated = table.loc[table["image_id"].duplicated(), "image_id"]
         raise InputError(f"{path}: image_id {repeated.iloc[0]!r} occurs more than once")
+
+
+def _are_unique(table: pd.DataFrame) -> bool:
+    # Different keys are of different images, and numbers: to compare names takes ten times as much.
+    has_keys = "key" in table and len(np.unique(table["key"])) == len(table)
+    return has_keys or bool(table["image_id"].is_unique)

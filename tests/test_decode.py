@@ -3,6 +3,7 @@
 import io
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -77,6 +78,12 @@ def test_orientation_is_ignored() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     assert decode(encoded(Image.fromarray(PIXELS), "JPEG", exif=exif)).shape == PIXELS.shape
+
+
+def test_of_sixteen_bits_of_a_colour_the_higher_eight_are_taken() -> None:
+    colours = (np.arange(48, dtype=np.uint16) * 1301).reshape(4, 4, 3)
+    _, data = cv2.imencode(".png", colours[..., ::-1])
+    np.testing.assert_array_equal(decode(data.tobytes()), colours >> 8)
 
 
 @pytest.mark.parametrize(

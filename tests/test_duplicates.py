@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from src.duplicates import UInt64Array, hash_clusters, merged_groups
+from src.duplicates import hash_clusters, merged_groups
+from src.ranks import UInt64Array, image_keys
 
 
 def table(rows: list[tuple[str, str, str, str]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["image_id", "group", "sha256", "perceptual_hash"])
+    images = pd.DataFrame(rows, columns=["image_id", "group", "sha256", "perceptual_hash"])
+    return images.assign(key=image_keys(images["image_id"]))
 
 
 def groups(rows: list[tuple[str, str, str, str]], max_distance: int = 4) -> list[str]:

@@ -68,6 +68,15 @@ def test_resizing_brings_the_short_side_to_the_size(shape: tuple[int, int]) -> N
     assert min(fit_image(image, View(size=16, fit="resized")).shape[:2]) == 16
 
 
+@pytest.mark.parametrize("shape", [(1, 40_000), (40_000, 1)])
+def test_of_a_line_of_pixels_the_middle_is_resized(shape: tuple[int, int]) -> None:
+    image = np.zeros((*shape, 3), np.uint8)
+    image.reshape(-1, 3)[19_984:20_016] = 200  # 32 in the middle
+    fitted = fit_image(image, View(size=16, fit="resized"))
+    assert sorted(fitted.shape) == [3, 16, 512]
+    assert (fitted == 200).all()
+
+
 def test_workers_change_nothing(table: pd.DataFrame) -> None:
     requests = [Request(epoch, rows) for epoch in (0, 1) for rows in ([5, 1, 2], [0, 3, 35])]
     here, there = (

@@ -1,10 +1,11 @@
 """Laws of the draws."""
 
 import numpy as np
+import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.ranks import image_key, image_keys, ranks
+from src.ranks import group_keys, image_key, image_keys, ranks
 
 SEEDS = st.integers(0, 2**32)
 
@@ -19,6 +20,13 @@ def test_a_rank_depends_on_the_key_and_the_seed_alone(seed: int) -> None:
     keys = image_keys(f"a/{i}" for i in range(50))
     assert (ranks(keys[::-1], seed)[::-1] == ranks(keys, seed)).all()
     assert (ranks(keys[:7], seed) == ranks(keys, seed)[:7]).all()
+
+
+def test_the_key_of_a_group_is_that_of_the_image_it_is_named_after() -> None:
+    images = pd.DataFrame({"image_id": ["a", "b", "c"], "group": ["a", "a", "z"]}, index=[5, 3, 4])
+    images["key"] = image_keys(images["image_id"])
+    assert group_keys(images).tolist() == [image_key("a"), image_key("a"), image_key("z")]
+    assert images["key"].tolist() == [image_key(name) for name in "abc"]
 
 
 @given(seed=SEEDS)

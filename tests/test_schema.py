@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from src import schema
 from src.command import InputError
-from src.schema import PREDICTIONS, read_table, write_table
+from src.schema import PREDICTIONS, compact, read_table, write_table
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 
@@ -46,6 +47,23 @@ def test_the_text_is_plain_csv(tmp_path: Path) -> None:
         "a/1,val,0,a,real,face,a/1,0.1,0.5\n"
         "b/1,test,1,b,gan,,b/1,-2.5,0.25\n"
     )
+
+
+def test_pieces_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = pd.concat([predictions(image_id=[f"a/{i}", f"b/{i}"]) for i in range(5)])
+    table.iloc[-1, list(table).index("category")] = "a, b"  # in the last piece
+    write_table(table, tmp_path / "whole.csv", PREDICTIONS)
+    monkeypatch.setattr(schema, "_PIECE", 3)
+    write_table(table, tmp_path / "pieces.csv", PREDICTIONS)
+    assert (tmp_path / "pieces.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert b'"a, b"' in (tmp_path / "whole.csv").read_bytes()
+
+
+def test_compact_changes_no_value() -> None:
+    parts = [predictions(f"{i}") for i in range(4)]
+    parts = [part.astype({"split": "category"}).set_index(part.index + 7) for part in parts]
+    table = pd.concat(parts)
+    pd.testing.assert_frame_equal(compact(table), table)
 
 
 def test_only_the_wanted_columns_are_read(tmp_path: Path) -> None:
