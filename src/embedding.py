@@ -1,5 +1,8 @@
 """Detector and images -> logits, and what the last layer sees, in one pass."""
 
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from src.images import ImageSet, default_workers
+from src.images import Crops, ImageSet, default_workers
 from src.models import Detector
 from src.scoring import Scorer, fake_logit
 
@@ -27,34 +30,58 @@ class Embedding(NamedTuple):
 
 
 class Embedder(nn.Module):
-    """A detector that gives its features beside its logits."""
+    """A detector that gives its features beside its logits; for prediction, without gradients.
+
+    On a processor it takes a batch apart and runs the parts side by side, in as many threads as
+    there are cores for: small products of matrices gain less from threads of their own. What comes
+    out does not depend on how many there are.
+    """
 
     def __init__(self, detector: Detector) -> None:
         """Watch the last layer of `detector`, whatever its network is."""
         super().__init__()
         self.detector = detector
         self.classes = len(detector.identity.classes)
-        self._seen = torch.empty(0)
+        self._seen = threading.local()
+        self._threads = ThreadPoolExecutor(_parallel_parts())
         last_layer(detector.network, self.classes).register_forward_pre_hook(self._see)
 
     def _see(self, _layer: nn.Module, inputs: tuple[Tensor]) -> None:
-        self._seen = inputs[0].flatten(1)
+        self._seen.features = inputs[0].flatten(1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits and features side by side, (B, classes + width), of uint8 crops."""
-        crops, height, width, _ = images.shape
-        on_cpu = images.device.type == "cpu"
-        at_once = max(1, _PIXELS_AT_ONCE // (height * width)) if on_cpu else crops
-        return torch.cat([self._both(part) for part in torch.split(images, at_once)])
+        if images.device.type != "cpu":
+            return self._both(images)
+        _, height, width, _ = images.shape
+        parts = torch.split(images, max(1, _PIXELS_AT_ONCE // (height * width)))
+        return torch.cat(list(self._threads.map(self._both, parts)))
 
+    @torch.no_grad()  # each thread has a switch of its own
     def _both(self, images: Tensor) -> Tensor:
         logits = self.detector(images)
-        return torch.cat([logits, self._seen.to(logits.dtype)], dim=1)
+        return torch.cat([logits, self._seen.features.to(logits.dtype)], dim=1)
+
+    def of_crops(self, crops: Crops) -> Tensor:
+        """Return logits and features side by side, (B, classes + width), float32, on the CPU."""
+        pixels = torch.from_numpy(np.ascontiguousarray(crops)).to(self.detector.mean.device)
+        both: Tensor = self(pixels)
+        return both.float().cpu()
+
+    def logits(self, crops: Crops) -> Tensor:
+        """Return the logits of crops, (B, classes), float32, on the CPU."""
+        return self.of_crops(crops)[:, : self.classes]
 
     def split(self, both: Tensor) -> Embedding:
         """Return what `forward` gave, the mean over crops, (n, classes + width), on the CPU."""
         logits = fake_logit(both[:, : self.classes].double()).numpy().round(_DIGITS)
         return Embedding(logits, both[:, self.classes :].float().numpy())
+
+
+def _parallel_parts() -> int:
+    # Processes of one machine share its cores, and so do the threads of each part.
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, (os.cpu_count() or 1) // processes // torch.get_num_threads())
 
 
 class _Counting(nn.Module):

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from src.command import InputError, run
 from src.decode import RGBImage, decode
+from src.embedding import Embedder
 from src.files import replacing
 from src.heatmap import occlusion, paint
 from src.judging.sheets import contact_sheet
@@ -34,7 +35,7 @@ class GalleryParams:
     """Section `gallery` of params.yaml."""
 
     heatmap_cells: Annotated[int, Field(gt=0)]  # parts a side that are painted over in turn
-    threads: Annotated[int, Field(gt=0)]  # of the CPU: their number changes the last bits
+    threads: Annotated[int, Field(gt=0)]  # of the CPU, for a part of a batch: see Embedder
 
 
 class Pictures:
@@ -90,13 +91,13 @@ class Heatmap:
 
     def __init__(self, detector: Detector, crops_per_side: int, cells: int) -> None:
         """Look at an image as `predict` does, in `cells` x `cells` parts."""
-        self.detector = detector
+        self.detect = Embedder(detector).logits
         self.crop = detector.crops(crops_per_side)
         self.cells = cells
 
     def __call__(self, image: RGBImage) -> RGBImage:
         """Return the coloured image, no side above TILE."""
-        heat = occlusion(image, self.crop, self.detector, self.cells)
+        heat = occlusion(image, self.crop, self.detect, self.cells)
         return np.asarray(paint(image, heat, TILE))
 
 

@@ -4,10 +4,9 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from src.decode import RGBImage
 from src.images import Crops
@@ -20,20 +19,23 @@ _STRENGTH = 0.75  # of the colour where the heat is greatest
 
 
 def occlusion(
-    image: RGBImage, crop: Callable[[RGBImage], Crops], network: nn.Module, cells: int
+    image: RGBImage,
+    crop: Callable[[RGBImage], Crops],
+    detect: Callable[[Crops], Tensor],
+    cells: int,
 ) -> FloatArray:
     """Return what each of `cells` x `cells` parts adds to the log odds of fake.
 
     A part is painted with the mean colour of the image, and the log odds fall by so much. `crop`
-    and `network` (crops -> logits) are those that the image is judged with; crops that a part
-    does not touch are not computed again. A part that no crop shows adds 0.
+    and `detect` (crops -> logits) are those that the image is judged with; crops that a part does
+    not touch are not computed again. A part that no crop shows adds 0.
 
     Source: Zeiler and Fergus 2014, Visualizing and Understanding Convolutional Networks,
     section 4.2.
     """
     colour = image.reshape(-1, 3).mean(0).round().astype(np.uint8)
     whole = crop(image)
-    logits = _logits(network, whole)
+    logits = detect(whole).double()
     odds = _odds(logits)
     heat = np.zeros((cells, cells))
     painted = image.copy()
@@ -47,17 +49,10 @@ def occlusion(
         changed = np.flatnonzero((crops != whole).any(axis=(1, 2, 3)))
         if len(changed):
             mixed = logits.clone()
-            mixed[changed] = _logits(network, crops[changed])
+            mixed[changed] = detect(crops[changed]).double()
             heat[row, column] = odds - _odds(mixed)
         painted[part] = image[part]
     return heat
-
-
-@torch.no_grad()
-def _logits(network: nn.Module, crops: Crops) -> Tensor:
-    device = next(network.parameters()).device
-    logits: Tensor = network(torch.from_numpy(np.ascontiguousarray(crops)).to(device))
-    return logits.double().cpu()  # (crops, classes)
 
 
 def _odds(logits: Tensor) -> float:

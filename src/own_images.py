@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from accelerate import Accelerator
-from torch import Tensor
 from tqdm import tqdm
 
 from src.calibration import Calibration, load_calibration
@@ -29,6 +27,7 @@ from src.heatmap import occlusion, paint
 from src.images import Crops
 from src.models import load_detector
 from src.reference import Reference, load_reference, nearest
+from src.scoring import fix_arithmetic
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +116,7 @@ def judge_own_images(args: argparse.Namespace) -> None:
     found = list(find_images(args.images, sys.stdin))
     if not found:
         raise InputError(f"no images in {' '.join(args.images)}")
+    fix_arithmetic(threads=1)  # of each part of a batch: see Embedder
     judge = load_judge(args.models)
     if args.heatmap:
         _make_folder(args.heatmap)
@@ -226,7 +226,7 @@ def _check_reference(judge: Judge, path: Path, weights: Path) -> None:
     mend = "fetch both with `dvc pull`, or make them with `make repro`"
     size = judge.embedder.detector.identity.view.size
     crop = judge.crop(np.zeros((size, size, 3), dtype=np.uint8))[:1]
-    width = judge.embedder.split(_embedded(judge, crop).cpu()).features.shape[1]
+    width = judge.embedder.split(judge.embedder.of_crops(crop)).features.shape[1]
     if features.shape[1:] != (width,):
         raise InputError(
             f"{path} has features of shape {features.shape}, but {weights} makes {width} of an "
@@ -292,17 +292,9 @@ def _read_ahead(
             yield names, [future.result() for future in futures]
 
 
-@torch.no_grad()
-def _embedded(judge: Judge, crops: Crops) -> Tensor:
-    """Return logits and features of each crop side by side, see `Embedder`."""
-    pixels = torch.from_numpy(crops).to(judge.embedder.detector.mean.device)
-    both: Tensor = judge.embedder(pixels).float()
-    return both
-
-
 def _judge_crops(judge: Judge, crops: Sequence[Crops]) -> list[Verdict]:
-    of_crops = _embedded(judge, np.concatenate(crops))
-    both = of_crops.view(len(crops), len(crops[0]), -1).mean(1).cpu()
+    of_crops = judge.embedder.of_crops(np.concatenate(crops))
+    both = of_crops.view(len(crops), len(crops[0]), -1).mean(1)
     logits, features = judge.embedder.split(both)
     distances = nearest(judge.reference, features)[0][:, -1]
     probabilities = judge.calibration.probability(logits)
@@ -333,7 +325,7 @@ def write_heatmaps(judge: Judge, paths: Sequence[Path], folder: Path, cells: int
             logger.warning("%s: no heat-map: %s", shown(image.path), image.reason)
             missed += 1
             continue
-        heat = occlusion(image, judge.crop, judge.embedder.detector, cells)
+        heat = occlusion(image, judge.crop, judge.embedder.logits, cells)
         # Encoded first: Pillow's own writing tells of a full disk as "encoder error -2".
         encoded = io.BytesIO()
         paint(image, heat, HEATMAP_PIXELS).save(encoded, "PNG")

@@ -34,7 +34,7 @@ class PredictParams:
 
     crops_per_side: Annotated[int, Field(gt=0)]  # see images.GridCrops
     batch_size: Annotated[int, Field(gt=0)]  # images; bounds the memory
-    threads: Annotated[int, Field(gt=0)]  # of the CPU: their number changes the last bits
+    threads: Annotated[int, Field(gt=0)]  # of the CPU, for a part of a batch: see Embedder
     reference_images: Annotated[int, Field(gt=0)]  # of train, that others are compared with
     neighbours: Annotated[int, Field(gt=0)]  # the nearest of them that count, see reference.py
     seed: Annotated[int, Field(ge=0, lt=2**64)]  # which reference images

@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from src.embedding import Embedder, embed, last_layer
+from src.embedding import Embedder, _parallel_parts, embed, last_layer
 from src.images import GridCrops, ImageSet, View
 from src.models import Detector, build_detector, names
 from src.scoring import Scorer, fake_logit
@@ -58,8 +58,30 @@ def test_features_are_of_the_images_that_were_asked_about(
     detector = build_detector(MODEL, CLASSES, 0).eval()
     embedder = Embedder(detector)
     images = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
-    with torch.no_grad():
-        together = embedder(images)
-        alone = torch.cat([embedder(image[None]) for image in images])
+    together = embedder(images)
+    alone = torch.cat([embedder(image[None]) for image in images])
     torch.testing.assert_close(together, alone)
     assert together.shape == (4, 3 + 32)
+    assert not together.requires_grad
+
+
+def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("src.embedding._PIXELS_AT_ONCE", 2 * 32 * 32)
+    detector = build_detector(MODEL, CLASSES, 0).eval()
+    images = torch.randint(0, 256, (31, 32, 32, 3), dtype=torch.uint8)
+    found = []
+    for threads in (1, 5):
+        monkeypatch.setattr("src.embedding._parallel_parts", lambda threads=threads: threads)
+        found.append(Embedder(detector)(images))
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
+def test_processes_and_the_threads_of_a_part_share_the_cores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr("torch.get_num_threads", lambda: 4)
+    assert _parallel_parts() == 2
+    monkeypatch.setattr("torch.get_num_threads", lambda: 64)
+    assert _parallel_parts() == 1

@@ -1,24 +1,21 @@
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from src.decode import RGBImage
 from src.heatmap import FAKE_COLOUR, REAL_COLOUR, occlusion, paint
-from src.images import GridCrops, View
+from src.images import Crops, GridCrops, View
 
 
-class Corner(nn.Module):
+class Corner:
     """Takes brightness in the upper left quarter for a sign of fake."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(1))
-        self.crops = 0
+    crops = 0
 
-    def forward(self, images: Tensor) -> Tensor:
-        self.crops += len(images)
-        size = images.shape[1] // 2
-        fake = self.weight * images[:, :size, :size].float().mean((1, 2, 3))
+    def __call__(self, crops: Crops) -> Tensor:
+        self.crops += len(crops)
+        size = crops.shape[1] // 2
+        fake = torch.from_numpy(crops[:, :size, :size].mean((1, 2, 3)))
         return torch.stack([torch.zeros_like(fake), fake], 1)
 
 
@@ -43,10 +40,10 @@ def test_the_part_that_decides_is_hot_and_the_rest_is_not() -> None:
 
 
 def test_only_crops_that_a_part_touches_are_computed_again() -> None:
-    network = Corner()
+    detect = Corner()
     crop = GridCrops(View(16, "native"), 2)  # four crops that tile 32 x 32
-    occlusion(image_with_a_bright_corner(32), crop, network, 2)
-    assert network.crops == 4 + 4 * 1
+    occlusion(image_with_a_bright_corner(32), crop, detect, 2)
+    assert detect.crops == 4 + 4 * 1
 
 
 def test_an_image_of_odd_size_is_covered_whole() -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from torch import Tensor
 from tqdm import tqdm
 
 from src.command import InputError, run
 from src.decode import RGBImage
+from src.embedding import Embedder
 from src.images import Crops, GridCrops, ImageSet, build_loader, consecutive, default_workers
 from src.models import Detector, load_detector
 from src.params import load_params
@@ -66,26 +66,17 @@ def scores(
     grid = GridCrops(detector.identity.view, crops_per_side)
     versions = Versions(grid, wanted, params.seed)
     images = ImageSet(table, root, versions, detector.blueprint.represent)
-    device = Accelerator().device
-    detector.to(device).eval()
+    detect = Embedder(detector.to(Accelerator().device).eval()).logits
     # One image at a time: it already makes a batch of crops, many of them.
     loader = build_loader(images, consecutive(len(images), 1), default_workers())
     logits = []
     for batch, _ in tqdm(loader, desc="robustness", unit=" images"):
-        crops = torch.cat(
-            [_logits(detector, part.to(device)) for part in batch.split(params.batch_size)]
-        )
+        crops = torch.cat([detect(part.numpy()) for part in batch.split(params.batch_size)])
         by_version = crops.view(1 + len(wanted), -1, crops.shape[1]).mean(1)
         logits.append(fake_logit(by_version.double()).numpy().round(_DIGITS))
     columns = (CLEAN, *(condition.column for condition in wanted))
     known = table[["image_id", "method", "group", "label"]].reset_index(drop=True)
     return known.join(pd.DataFrame(np.stack(logits), columns=columns))
-
-
-@torch.no_grad()
-def _logits(detector: Detector, crops: Tensor) -> Tensor:
-    logits: Tensor = detector(crops)
-    return logits.float().cpu()
 
 
 def drawn(test: pd.DataFrame, params: RobustnessParams) -> pd.DataFrame:
