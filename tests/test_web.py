@@ -201,6 +201,8 @@ def test_parts_are_what_was_asked_for_or_nothing(
     assert found is not None
     assert [bytes(part) for part in found] == [data[begin:end] for begin, end in spans]
     assert parts_of(body.removeprefix(b"\r\n"), spans) == found  # as Go's library begins
+    assert parts_of(body, [(begin + 1, end) for begin, end in spans]) is None
+    assert parts_of(body, [(begin, end + 1) for begin, end in spans]) is None
     assert parts_of(body[: min(cut, len(body) - 9)], spans) is None
 
 

@@ -1,8 +1,9 @@
 """URL -> files that can be listed and read by byte ranges: obstore, with our words for its errors.
 
 obstore does the work: connections, retries with backoff for 408, 429, 5xx and dropped connections,
-signatures, redirects. Here is what it leaves open: links that expire, answers that break off where
-the server gives no ETag to go on from, and messages that say what to do.
+signatures. Here is what it leaves open: links that expire, redirects that many ranges share,
+answers that break off where the server gives no ETag to go on from, and messages that say what to
+do.
 """
 
 import re
