@@ -32,8 +32,8 @@ from src.sources.cache import Cache
 from src.sources.from_origin import OriginSource, fetch_into
 from src.sources.origins import open_origin
 from src.sources.origins.listed import ListedOrigin
-from src.sources.origins.places import find_place
-from tools.s3 import Identity, S3Server
+from src.sources.origins.places import find_place, http_store
+from tools.s3 import HOST, Identity, S3Server
 
 IMAGE_BYTES = 12_000
 PART_BYTES = 8 * 2**20  # of an upload, as the AWS tools cut it
@@ -73,14 +73,19 @@ def main() -> None:
             os.environ |= {**server.environment(owner), "AWS_ENDPOINT_URL": server.endpoint}
             files = make_files(args.images)
             upload(files)
-            works = own_works(files) | bare_works(files)
+            # The same bytes from the same server, by plain HTTP.
+            web = f"http://{HOST}:{server._ports['filer']}/buckets/bench/x.zip"
+            works = own_works(files, web) | bare_works(files, web)
             works |= other_works(server.endpoint, args.aws, args.s5cmd, args.s3torch)
             measure(works, args.repeats, folder, server)
             print_waste(files, folder)
 
 
-def own_works(files: Mapping[str, bytes]) -> dict[str, tuple[int, Work]]:
-    """Return what is measured of this project, by name, and how many images it brings."""
+def own_works(files: Mapping[str, bytes], web: str) -> dict[str, tuple[int, Work]]:
+    """Return what is measured of this project, by name, and how many images it brings.
+
+    `web` is where the zip is without S3, from a server that sends many ranges with one answer.
+    """
     subset = drawn(files)
     return {
         "loose: ours": (len(files), lambda t: ours(LOOSE, None, t)[0]),
@@ -89,17 +94,23 @@ def own_works(files: Mapping[str, bytes]) -> dict[str, tuple[int, Work]]:
         "zip: ours": (len(files), lambda t: ours(ZIP, None, t)[0]),
         "10 % of zip: ours": (len(subset), lambda t: ours(ZIP, subset, t)[0]),
         "10 % of tar: ours": (len(subset), lambda t: ours(TAR, subset, t)[0]),
+        "10 % of zip by HTTP: ours": (len(subset), lambda t: ours(web, subset, t)[0]),
     }
 
 
-def bare_works(files: Mapping[str, bytes]) -> dict[str, tuple[int, Work]]:
+def bare_works(files: Mapping[str, bytes], web: str) -> dict[str, tuple[int, Work]]:
     """Return what obstore takes that reads the same and throws it away: what is possible here."""
     names, count = [f"loose/{name}" for name in files], len(drawn(files))
     of_zip, of_tar = (spans(url, drawn(files)) for url in (ZIP, TAR))
+    s3, http = connect(), http_store(web.rpartition("/")[0])
     return {
         "loose: bare obstore": (len(names), lambda _: bare_obstore(names)),
-        "10 % of zip: bare obstore": (count, lambda _: bare_ranges("x.zip", of_zip, count)),
-        "10 % of tar: bare obstore": (count, lambda _: bare_ranges("x.tar", of_tar, count)),
+        "10 % of zip: bare obstore": (count, lambda _: bare_ranges(s3, "x.zip", of_zip, count)),
+        "10 % of tar: bare obstore": (count, lambda _: bare_ranges(s3, "x.tar", of_tar, count)),
+        "10 % of zip by HTTP: bare obstore": (
+            count,
+            lambda _: bare_ranges(http, "x.zip", of_zip, count),
+        ),
     }
 
 
@@ -140,7 +151,7 @@ def measure(
         for name, runs in seen.items()
     }
     for name, (rate, own, served) in medians.items():
-        print(f"{name:32s} {rate:7.0f} images/s, {own:6.0f} us client, {served:5.0f} us server")
+        print(f"{name:34s} {rate:7.0f} images/s, {own:6.0f} us client, {served:5.0f} us server")
     print_ratios(medians)
 
 
@@ -151,6 +162,8 @@ def print_ratios(medians: Mapping[str, Sequence[float]]) -> None:
         ("tar shards: ours", "loose: s5cmd"),
         ("10 % of zip: ours", "loose: s5cmd"),
         ("10 % of tar: ours", "loose: s5cmd"),
+        ("10 % of zip by HTTP: ours", "loose: s5cmd"),
+        ("10 % of zip by HTTP: ours", "10 % of zip by HTTP: bare obstore"),
         ("10 % of zip: bare obstore", "loose: s5cmd"),
         ("10 % of zip: ours", "10 % of zip: bare obstore"),
         ("loose: ours", "loose: bare obstore"),
@@ -274,9 +287,10 @@ def spans(url: str, names: Sequence[str]) -> list[tuple[int, int]]:
     return [(run.start, run.end) for run in origin._plan(origin.find(pa.array(names)))]
 
 
-def bare_ranges(key: str, ranges: Sequence[tuple[int, int]], count: int) -> int:
+def bare_ranges(
+    store: obstore.store.ObjectStore, key: str, ranges: Sequence[tuple[int, int]], count: int
+) -> int:
     """Read ranges with obstore and threads and nothing else; `count` images are in them."""
-    store = connect()
 
     def read(span: tuple[int, int]) -> int:
         return len(obstore.get_range(store, key, start=span[0], end=span[1]))

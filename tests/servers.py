@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedIOBase
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+_PIECE = 2**16
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,9 @@ class Answer:
 
 
 class _Quiet(ThreadingHTTPServer):
-    """Takes clients that are killed for what they are."""
+    """Takes clients that are killed for what they are, and as many at once as they like."""
+
+    request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exception(), ConnectionError):
@@ -49,7 +54,7 @@ class Server:
         self.handle = handle
         self.requests: list[Request] = []
         self.bytes_sent = 0
-        self.counting = threading.Lock()
+        self._counting = threading.Lock()
         self._http = _Quiet(("127.0.0.1", 0), self._handler())
         self._http.daemon_threads = True
 
@@ -64,6 +69,13 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self._http.shutdown()
         self._http.server_close()
+
+    def _write(self, connection: BufferedIOBase, body: bytes) -> None:
+        for begin in range(0, len(body), _PIECE):  # until the client hangs up
+            piece = body[begin : begin + _PIECE]
+            with self._counting:  # before the client has it: it may ask at once how many
+                self.bytes_sent += len(piece)
+            connection.write(piece)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         server = self
@@ -94,9 +106,7 @@ class Server:
                 if self.command == "HEAD":
                     return
                 body = answer.body if answer.cut is None else answer.body[: answer.cut]
-                with server.counting:  # before the client has them: it may ask at once how many
-                    server.bytes_sent += len(body)
-                self.wfile.write(body)
+                server._write(self.wfile, body)
                 if answer.cut is not None:
                     self.wfile.flush()
                     self.close_connection = True
@@ -105,9 +115,12 @@ class Server:
 
 
 def part_of(data: bytes, request: Request, *, ranges: bool = True, etag: str = "v1") -> Answer:
-    """Return all of `data`, or the part that a Range header asks for."""
+    """Return all of `data`, or the part that a Range header asks for; of many ranges, nothing."""
     headers = {"ETag": f'"{etag}"'} if etag else {}
-    match = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
+    asked = request.headers.get("range", "")
+    match = re.fullmatch(r"bytes=(\d+)-(\d*)", asked)
+    if ranges and "," in asked:
+        return Answer(416)
     if not ranges or match is None:
         return Answer(200, data, headers)
     begin, end = int(match[1]), min(int(match[2] or len(data)) + 1, len(data))
@@ -115,6 +128,23 @@ def part_of(data: bytes, request: Request, *, ranges: bool = True, etag: str = "
         return Answer(416)
     where = {"Content-Range": f"bytes {begin}-{end - 1}/{len(data)}", "Accept-Ranges": "bytes"}
     return Answer(206, data[begin:end], headers | where)
+
+
+def parts_of(data: bytes, request: Request) -> Answer:
+    """Return what `part_of` does, and of many ranges all, as nginx answers them."""
+    spans = re.findall(r"(\d+)-(\d+)", request.headers.get("range", ""))
+    if len(spans) < 2:
+        return part_of(data, request)
+    body = b"".join(part(data, int(first), int(last) + 1) for first, last in spans)
+    kind = {"Content-Type": "multipart/byteranges; boundary=0001", "ETag": '"v1"'}
+    return Answer(206, body + b"\r\n--0001--\r\n", kind)
+
+
+def part(data: bytes, begin: int, end: int) -> bytes:
+    """Return one part of a body `multipart/byteranges`."""
+    where = f"Content-Range: bytes {begin}-{end - 1}/{len(data)}"
+    head = f"\r\n--0001\r\nContent-Type: application/zip\r\n{where}\r\n\r\n"
+    return head.encode() + data[begin:end]
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from src.command import InputError
 from src.sources.cache import cache_key
 from src.sources.origins import zips
 from src.sources.origins.listing import WHOLE_FILE, Member
-from src.sources.origins.parallel import in_order, runs
+from src.sources.origins.parallel import IN_FLIGHT, MAX_RUN, in_order, runs
 from src.sources.origins.stores import Missing, Store
+from src.sources.origins.web import MAX_RANGES, Span
 
 Rows = NDArray[np.int64]
 Data = bytes | memoryview
@@ -23,7 +24,7 @@ _TOGETHER = 32  # members that a thread reads before it says so
 
 
 class _Run(NamedTuple):
-    """Members that one request brings: bytes `start` to before `end` of `file`."""
+    """Members that lie near each other, in bytes `start` to before `end` of `file`."""
 
     file: str
     start: int
@@ -81,7 +82,7 @@ class ListedOrigin:
         return self._store.bytes_read / self._store.seconds if self._store.seconds else 0.0
 
     def cost(self, rows: Rows) -> tuple[int, int]:
-        """Return how many bytes, and how many requests, reading these members takes."""
+        """Return how many bytes, and at most how many requests, reading these members takes."""
         plan = self._plan(rows)
         return sum(run.end - run.start for run in plan), len(plan)
 
@@ -93,13 +94,13 @@ class ListedOrigin:
     def read(self, rows: Rows) -> Iterator[list[tuple[int, bytes | Missing]]]:
         """Yield (row, content or why there is none) of these members, a request's at a time.
 
-        Members that lie near each other come with one request, many requests are in flight, and
-        a zip's CRC-32 is checked.
+        Members that lie near each other come with one request, and many such runs of them do from a
+        web server that can; many requests are in flight, and a zip's CRC-32 is checked.
 
         Raises:
             InputError: the origin does not answer, refuses access, or a member is a zip bomb.
         """
-        return in_order(self._read_run, self._plan(rows))
+        return in_order(self._read_request, self._requests(self._plan(rows)))
 
     def contents(self, rows: Rows) -> Iterator[bytes]:
         """Yield the content of each of these members, in their order, without joining requests.
@@ -136,11 +137,38 @@ class ListedOrigin:
             plan.append(_Run(chosen[0][1].file, start, end, chosen))
         return plan
 
+    def _requests(self, plan: list[_Run]) -> list[list[_Run]]:
+        """Return the runs that one request brings each: one, or many where the server allows it."""
+        many = min(MAX_RANGES, len(plan) // IN_FLIGHT)  # no more: all connections are to be used
+        if self._is_local or many < 2 or not self._store.sends_many(plan[0].file, _spans(plan[:2])):
+            return [[run] for run in plan]
+        requests: list[list[_Run]] = []
+        room = -1
+        for run in plan:  # of one file: a web server's origin is an archive
+            size = run.end - run.start
+            if size > room or len(requests[-1]) == many:
+                requests.append([])
+                room = MAX_RUN
+            requests[-1].append(run)
+            room -= size
+        return requests
+
+    def _read_request(self, request: list[_Run]) -> list[tuple[int, bytes | Missing]]:
+        if len(request) > 1:
+            parts = self._store.view_many(request[0].file, _spans(request))
+            if parts is not None:
+                pairs = zip(request, parts, strict=True)
+                return [found for run, data in pairs for found in self._members_of(run, data)]
+        return [found for run in request for found in self._read_run(run)]
+
     def _read_run(self, run: _Run) -> list[tuple[int, bytes | Missing]]:
         try:
             data = self._bytes(run.members[0][1], run.start, run.end)
         except Missing as reason:
             return [(row, reason) for row, _ in run.members]
+        return self._members_of(run, data)
+
+    def _members_of(self, run: _Run, data: Data) -> list[tuple[int, bytes | Missing]]:
         return [
             (row, self._content(member, data[member.offset - run.start : _end(member) - run.start]))
             for row, member in run.members
@@ -171,6 +199,10 @@ class ListedOrigin:
             return read_part(path, start, end)
         except FileNotFoundError as error:
             raise Missing("not there any more") from error
+
+
+def _spans(plan: list[_Run]) -> list[Span]:
+    return [(run.start, run.end) for run in plan]
 
 
 def read_part(path: Path, start: int, end: int) -> bytes:

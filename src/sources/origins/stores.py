@@ -1,23 +1,28 @@
 """URL -> files that can be listed and read by byte ranges: obstore, with our words for its errors.
 
 obstore does the work: connections, retries with backoff for 408, 429, 5xx and dropped connections,
-signatures, redirects. Here is what it leaves open: links that expire, answers that break off where
-the server gives no ETag to go on from, and messages that say what to do.
+signatures. Here is what it leaves open: links that expire, redirects that many ranges share,
+answers that break off where the server gives no ETag to go on from, and messages that say what to
+do.
 """
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from functools import cached_property
+from threading import RLock
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard, TypeVar
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import obstore
 from obstore import exceptions
-from obstore.store import ObjectStore
+from obstore.store import HTTPStore, ObjectStore
 
 from src.command import InputError
+from src.sources.origins.parallel import IN_FLIGHT
+from src.sources.origins.web import Parts, Span, Web
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -60,6 +65,13 @@ def client_options(url: str, headers: dict[str, str] | None = None) -> "ClientCo
     return options if headers is None else {**options, "default_headers": headers}
 
 
+class _Access(NamedTuple):
+    """Where a file is read, and what it is called there."""
+
+    store: ObjectStore
+    key: str
+
+
 class Store:
     """The files below one URL. May be shared by threads."""
 
@@ -83,6 +95,9 @@ class Store:
         self._connect = connect
         self._help_access = help_access
         self._store = connect()
+        self._redirected: dict[str, _Access] = {}
+        self._renewing = RLock()
+        self._sends_many: bool | None = None
 
     def list(self) -> Iterator[tuple[str, Stat]]:
         """Yield path and stat of every file, in no particular order.
@@ -105,11 +120,11 @@ class Store:
         # Not HEAD: a link that is signed for GET refuses it. One byte tells the size as well.
         options: GetOptions = {"range": (0, 1)}
 
-        def ask(store: ObjectStore) -> Stat:
+        def ask(store: ObjectStore, key: str) -> Stat:
             try:
-                meta = obstore.get(store, path, options=options).meta
+                meta = obstore.get(store, key, options=options).meta
             except exceptions.NotSupportedError:
-                meta = obstore.head(store, path)
+                meta = obstore.head(store, key)
                 return Stat(meta["size"], meta["e_tag"] or "", ranges=False)
             return Stat(meta["size"], meta["e_tag"] or "")
 
@@ -129,7 +144,7 @@ class Store:
         if start == end:
             return memoryview(b"")
         data = self._measured(
-            path, lambda store: memoryview(obstore.get_range(store, path, start=start, end=end))
+            path, lambda store, key: memoryview(obstore.get_range(store, key, start=start, end=end))
         )
         if len(data) != end - start:
             raise Missing(f"ends at byte {start + len(data)}, not {end}")
@@ -138,44 +153,97 @@ class Store:
     def read_all(self, path: str) -> bytes:
         """Return the content of a file; errors as for `read`."""
         return bytes(
-            self._measured(path, lambda store: memoryview(obstore.get(store, path).bytes()))
+            self._measured(path, lambda store, key: memoryview(obstore.get(store, key).bytes()))
         )
+
+    def sends_many(self, path: str, spans: Sequence[Span]) -> bool:
+        """Return whether the server answers many ranges at once, as it is tried once: with these.
+
+        Web servers may. S3 does not.
+        """
+        if self._sends_many is None:
+            self._sends_many = self.view_many(path, spans) is not None
+        return self._sends_many
+
+    def view_many(self, path: str, spans: Sequence[Span]) -> Parts | None:
+        """Return what `view` does of many ranges, with one request that is not repeated.
+
+        None where it fails: `view` of each repeats, renews access and says what is wrong.
+        """
+        store, key = self._where(path)
+        if not _is_link(store) or any(start == end for start, end in spans):
+            return None
+        self._first_read = self._first_read or time.monotonic()
+        parts = self._web.read_spans(_address(store, key), spans)
+        if parts is not None:
+            self._count(sum(map(len, parts)))
+        return parts
 
     def stream(self, path: str) -> Iterator[bytes]:
         """Yield the content of a file in pieces, without ranges; errors as for `read`."""
-        pieces = iter(self._explained(path, lambda: obstore.get(self._store, path)).stream())
+        pieces = iter(self._explained(path, lambda: obstore.get(*self._where(path))).stream())
         while piece := self._explained(path, lambda: next(pieces, b"")):
             self.bytes_read += len(piece)
             yield piece
 
-    def _measured(self, path: str, ask: Callable[[ObjectStore], memoryview]) -> memoryview:
+    def _measured(self, path: str, ask: Callable[[ObjectStore, str], memoryview]) -> memoryview:
         self._first_read = self._first_read or time.monotonic()
         data = self._retried(path, ask)
-        self.bytes_read += len(data)
-        self.seconds = time.monotonic() - self._first_read
+        self._count(len(data))
         return data
 
-    def _retried(self, path: str, ask: Callable[[ObjectStore], Answer]) -> Answer:
+    def _count(self, size: int) -> None:
+        self.bytes_read += size
+        self.seconds = time.monotonic() - (self._first_read or 0.0)
+
+    def _retried(self, path: str, ask: Callable[[ObjectStore, str], Answer]) -> Answer:
         def attempts() -> Answer:
             for attempt in range(1, _ATTEMPTS):
-                store = self._store
+                access = self._where(path)
                 try:
-                    return ask(store)
+                    return ask(*access)
                 except exceptions.BaseError as error:
-                    if not self._may_help(error, store, attempt):
+                    if not self._may_help(error, path, access, attempt):
                         raise
-            return ask(self._store)
+            return ask(*self._where(path))
 
         return self._explained(path, attempts)
 
-    def _may_help(self, error: exceptions.BaseError, store: ObjectStore, attempt: int) -> bool:
+    def _may_help(
+        self, error: exceptions.BaseError, path: str, access: _Access, attempt: int
+    ) -> bool:
         """Return whether to ask once more, with renewed access where that was refused."""
         if isinstance(error, _NO_ACCESS) and attempt == 1:
-            if self._store is store:  # else another thread has renewed it
-                self._store = self._connect()
+            with self._renewing:  # by one of the threads that were refused together
+                if self._where(path).store is access.store:
+                    self._store, self._redirected = self._connect(), {}
             return True
         # Every other failure has been retried by obstore itself, with backoff.
         return isinstance(error, exceptions.GenericError) and "body error" in str(error)
+
+    def _where(self, path: str) -> _Access:
+        """Return where a file is read: behind its redirects, which are followed once a link.
+
+        A site that redirects takes as many questions as there are ranges for an attack.
+        """
+        if not _is_link(self._store):
+            return _Access(self._store, path)
+        with self._renewing:
+            if path not in self._redirected:
+                self._redirected[path] = self._follow(self._store, path)
+            return self._redirected[path]
+
+    def _follow(self, store: HTTPStore, path: str) -> _Access:
+        address = _address(store, path)
+        end = self._web.end_of_redirects(address)
+        if end == address:
+            return _Access(store, path)
+        options = client_options(end)
+        return _Access(HTTPStore(end, client_options=options, retry_config=store.retry_config), "")
+
+    @cached_property
+    def _web(self) -> Web:
+        return Web(IN_FLIGHT)
 
     def _explained(self, path: str, ask: Callable[[], Answer]) -> Answer:
         where = "/".join(filter(None, (self.url, path)))
@@ -191,6 +259,18 @@ class Store:
                 f"{where}: no complete answer ({without_secrets(str(error))}); what has been "
                 "fetched is kept: run again to go on"
             ) from error
+
+
+def _is_link(store: ObjectStore) -> TypeGuard[HTTPStore]:
+    """Return whether files are read from a web server without a token, which is for one host."""
+    return isinstance(store, HTTPStore) and "default_headers" not in (store.client_options or {})
+
+
+def _address(store: HTTPStore, path: str) -> str:
+    """Return the URL of a file below that of its store, which may be signed."""
+    parts = urlsplit(store.url)
+    below = f"{parts.path.rstrip('/')}/{quote(path)}" if path else parts.path
+    return urlunsplit(parts._replace(path=below))
 
 
 def without_secrets(message: str) -> str:
