@@ -33,7 +33,7 @@ from src.sources.from_origin import OriginSource, fetch_into
 from src.sources.origins import open_origin
 from src.sources.origins.listed import ListedOrigin
 from src.sources.origins.places import find_place, http_store
-from tools.s3 import HOST, Identity, S3Server
+from tools.s3 import Identity, S3Server
 
 IMAGE_BYTES = 12_000
 PART_BYTES = 8 * 2**20  # of an upload, as the AWS tools cut it
@@ -74,7 +74,7 @@ def main() -> None:
             files = make_files(args.images)
             upload(files)
             # The same bytes from the same server, by plain HTTP.
-            web = f"http://{HOST}:{server._ports['filer']}/buckets/bench/x.zip"
+            web = f"{server.web}/buckets/bench/x.zip"
             works = own_works(files, web) | bare_works(files, web)
             works |= other_works(server.endpoint, args.aws, args.s5cmd, args.s3torch)
             measure(works, args.repeats, folder, server)

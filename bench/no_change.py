@@ -20,8 +20,7 @@ OUTPUTS = ("outs", "metrics", "plots")
 def run(scale: float, folder: Path) -> Outcome:
     """Record this pipeline as if it had run, with stand-ins for its outputs, and repeat it.
 
-    DVC reads every dvc.yaml of a repository and its dvc.lock, so the studies cost as well; what
-    `make repro` runs reads those of the pipeline alone.
+    DVC reads every dvc.yaml of a repository and its dvc.lock, so the studies cost as well.
     """
     ours, alone, chain, empty = (folder / name for name in ("ours", "alone", "chain", "empty"))
     files = max(2, round(FILES_IN_FOLDER * scale))
@@ -35,11 +34,9 @@ def run(scale: float, folder: Path) -> Outcome:
         rounds := repeats(ROUNDS, scale),
         {
             "here": lambda: dvc(ours, "repro"),
-            "here, as make repro": lambda: dvc(ours, "repro", "--single-item"),
             "without the studies": lambda: dvc(alone, "repro"),
             "as many stages, of one dependency each": lambda: dvc(chain, "repro"),
             "empty": lambda: dvc(empty, "repro"),
-            "empty, as make repro": lambda: dvc(empty, "repro", "--single-item"),
         },
     )
     against = "dvc repro of an empty pipeline"

@@ -75,7 +75,10 @@ def _decode_jpeg(data: bytes) -> RGBImage:
         height, width, *_ = simplejpeg.decode_jpeg_header(data)
         if height * width > _MAX_PIXELS:
             raise ValueError(f"{width} x {height} pixels, more than {_MAX_PIXELS:,}")
-        pixels: RGBImage = simplejpeg.decode_jpeg(data)
+        # libjpeg-turbo writes rows that begin at a multiple of 32 bytes past the caches, where
+        # whoever looks at a small image next waits for them. After an odd place few or none do.
+        memory = np.empty(1 + height * width * 3, np.uint8)
+        pixels: RGBImage = simplejpeg.decode_jpeg(data, buffer=memory[1:])
     except (ValueError, MemoryError) as error:
         raise UndecodableImage(str(error)) from error
     return pixels

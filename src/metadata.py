@@ -82,7 +82,8 @@ def measure_images(index: pd.DataFrame, reader: ShardReader) -> tuple[pd.DataFra
 
 def _measure_rows(reader: ShardReader, rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     places, measures, unreadable = [], [], {}
-    for place, image_id, shard, offset, length, sha256 in rows.itertuples():
+    for place, row in zip(rows.index, rows.to_numpy(), strict=True):
+        image_id, shard, offset, length, sha256 = row
         data = reader.read(shard, offset, length)
         if hashlib.sha256(data).hexdigest() != sha256:
             raise InputError(

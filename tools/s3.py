@@ -64,6 +64,11 @@ class S3Server:
         """Return the URL that S3 clients need."""
         return f"http://{HOST}:{self._ports['s3']}"
 
+    @property
+    def web(self) -> str:
+        """Return the URL of the server's files by plain HTTP, /buckets/<bucket>/<key>."""
+        return f"http://{HOST}:{self._ports['filer']}"
+
     def environment(self, identity: Identity) -> Mapping[str, str]:
         """Return the environment variables with which AWS clients are `identity`."""
         return {
