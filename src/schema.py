@@ -7,7 +7,6 @@ from typing import BinaryIO
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from pyarrow import compute as pc
 from pyarrow import csv
 
 from src.command import InputError
@@ -134,9 +133,14 @@ def compact(table: pd.DataFrame) -> pd.DataFrame:
 def write_table(table: pd.DataFrame, path: Path, schema: Schema) -> None:
     """Write the columns of `schema`, in its order, as UTF-8 CSV with Unix line ends."""
     _check_values(table, path)
-    # Arrow quotes every text or none: quotes only where some text holds what CSV gives a meaning.
-    style = "needed" if any(map(_has_structure, _pieces(table, schema))) else "none"
-    options = csv.WriteOptions(include_header=False, quoting_style=style)
+    try:
+        _write_csv(table, path, schema, "none")
+    except pa.ArrowInvalid:  # some text holds what CSV gives a meaning: Arrow quotes all or none
+        _write_csv(table, path, schema, "needed")
+
+
+def _write_csv(table: pd.DataFrame, path: Path, schema: Schema, quoting_style: str) -> None:
+    options = csv.WriteOptions(include_header=False, quoting_style=quoting_style)
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write((",".join(schema) + "\n").encode())  # Arrow would put the names in quotes
         for piece in _pieces(table, schema):
@@ -151,11 +155,6 @@ def _pieces(table: pd.DataFrame, schema: Schema) -> Iterator[pa.Table]:
             schema=pa.schema(list(schema.items())),
             preserve_index=False,
         )
-
-
-def _has_structure(table: pa.Table) -> bool:
-    texts = [column for column in table.columns if pa.types.is_string(column.type)]
-    return any(pc.any(pc.match_substring_regex(text, '[,"\r\n]')).as_py() for text in texts)
 
 
 def _check_values(table: pd.DataFrame, path: Path | str) -> None:

@@ -18,8 +18,8 @@ from pydantic.dataclasses import dataclass
 
 from src.assignment import LEFT_OUT, PLACES, AssignmentParams, assign_splits
 from src.balance import apportion, fill, webster_sequence
-from src.catalogue import coded, read_coded, read_rows
-from src.cells import Numbers, count_cells, in_threads, rows_of_cells
+from src.catalogue import KIND, coded, read_coded, read_rows
+from src.cells import Numbers, Rows, find_cells, in_threads
 from src.command import InputError, run
 from src.files import write_json
 from src.params import STRICT, load_params
@@ -27,7 +27,7 @@ from src.ranks import UInt64Array, ranks
 from src.schema import FAKE, HOLDOUT, LABELS, REAL, SPLIT_TABLE, SPLITS, write_table
 
 # Images that are alike to the draw; `mix` is the category, where categories are matched.
-_CELL = ["split", "label", "method", "mix"]
+_KIND = ["label", "method", "mix"]
 _ANY = pd.Categorical([""])  # the one category of all images, where they are not matched
 
 
@@ -49,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     images = read_coded(args.metadata_arrow)
     split = draw(images, params)
     is_used = split != LEFT_OUT
-    rows = read_rows(args.metadata_arrow, is_used)
-    write_table(split_table(rows, split[is_used]), args.splits_csv, SPLIT_TABLE)
+    rows = read_rows(args.metadata_arrow, is_used).assign(key=images["key"].to_numpy()[is_used])
+    write_table(_in_order(rows, split[is_used]), args.splits_csv, SPLIT_TABLE)
     write_json(summary(images, split), args.metrics_json)
 
 
@@ -62,8 +62,11 @@ def balanced_split(metadata: pd.DataFrame, params: SplitParams) -> pd.DataFrame:
 def split_table(metadata: pd.DataFrame, split: pd.Categorical) -> pd.DataFrame:
     """Return the rows of `metadata` that `split` does not leave out, with it, by `image_id`."""
     is_used = split != LEFT_OUT
-    table = metadata[is_used].assign(split=split[is_used].astype(str))
-    return table[list(SPLIT_TABLE)].sort_values("image_id", ignore_index=True)
+    return _in_order(metadata[is_used], split[is_used])[list(SPLIT_TABLE)]
+
+
+def _in_order(rows: pd.DataFrame, split: pd.Categorical) -> pd.DataFrame:
+    return rows.assign(split=split.astype(str)).sort_values("image_id", ignore_index=True)
 
 
 def draw(metadata: pd.DataFrame, params: SplitParams) -> pd.Categorical:
@@ -75,29 +78,45 @@ def draw(metadata: pd.DataFrame, params: SplitParams) -> pd.Categorical:
     """
     images = coded(metadata)
     split = assign_splits(images, params)
-    images = images.assign(split=split, mix=images["category"])
-    if not params.match_categories:
-        images["mix"] = _ANY.repeat(len(images))
-    cell, count = count_cells(images, _CELL)
-    supply = count[count.index.isin(SPLITS, "split")]
+    mix = images["category"] if params.match_categories else _ANY.repeat(len(images))
+    rows, count = _count(images.assign(mix=mix), split, _KIND)
+    supply = count[(count > 0) & count.index.isin(SPLITS, "split")]
     supply = supply[supply.index.isin(_common_categories(supply), "mix")].sort_index()
     quota = _quotas(supply, params).reindex(count.index, fill_value=0)
-    is_held = count.index.isin([HOLDOUT], "split")
-    quota = quota.mask(is_held, count)
+    quota = quota.mask(count.index.isin([HOLDOUT], "split"), count)
+    numbers = quota.to_numpy().reshape(len(PLACES), -1).T  # (cells, places)
     key = images["key"].to_numpy()
-    is_drawn = np.zeros(len(images), dtype=bool)
+    code = np.full(len(images), PLACES.index(LEFT_OUT), np.int8)
 
-    def choose(rows: Numbers, number: int) -> None:
-        is_drawn[_least(rows, ranks(key[rows], params.seed), number)] = True
+    def choose(rows: Rows, numbers: Numbers) -> None:
+        rank, of_rows = ranks(key[rows], params.seed), split.codes[rows]
+        chosen = code[rows]
+        for place, number in enumerate(numbers):
+            chosen[_least(np.flatnonzero(of_rows == place), rank, number)] = place
+        code[rows] = chosen
 
-    in_threads(choose, list(zip(rows_of_cells(cell, count.to_numpy()), quota, strict=True)))
-    code = np.where(is_drawn, split.codes, PLACES.index(LEFT_OUT))
+    in_threads(choose, list(zip(rows, numbers, strict=True)))
     return pd.Categorical.from_codes(code, dtype=split.dtype)
 
 
+def _count(
+    images: pd.DataFrame, split: pd.Categorical, columns: Sequence[str]
+) -> tuple[Sequence[Rows], pd.Series]:
+    """Return the rows of each cell of `columns`, and for each of PLACES how many each has there."""
+    index, rows = find_cells(images, columns)
+    code = split.codes
+    counts = [
+        pd.Series([np.count_nonzero(code[some] == place) for some in rows], index)
+        for place in range(len(PLACES))
+    ]
+    return rows, pd.concat(counts, keys=PLACES, names=["split"])
+
+
 def _least(rows: Numbers, rank: UInt64Array, number: int) -> Numbers:
-    """Return the `number` of `rows` with the smallest ranks."""
-    return rows if number == len(rows) else rows[np.argpartition(rank, number)[:number]]
+    """Return the `number` of `rows` with the smallest `rank`."""
+    if number in (0, len(rows)):
+        return rows[:number]
+    return rows[np.argpartition(rank[rows], number)[:number]]
 
 
 def _quotas(supply: pd.Series, params: SplitParams) -> pd.Series:
@@ -128,13 +147,11 @@ def _split_sizes(supply: pd.Series, limits: pd.Series, params: SplitParams) -> d
         params.val_fraction,
         params.test_fraction,
     )
-    sequence = webster_sequence(weights, room.sum() + 1)
-    # The first image that a split has no room for ends the largest draw.
-    most = min(_nth(sequence == number, room[number]) for number in range(len(SPLITS)))
-    # The last split to get its first image; beyond `most` if the sequence ends before.
-    least = max(_nth(sequence == number, 0) for number in range(len(SPLITS))) + 1
-    wanted = params.images_per_class or most
+    wanted = params.images_per_class or _least_and_most(weights, room)[1]
     sizes = dict(zip(SPLITS, apportion(weights, wanted).tolist(), strict=True))
+    if all(0 < sizes[split] <= has for split, has in zip(SPLITS, room, strict=True)):
+        return sizes
+    least, most = _least_and_most(weights, room)
     for split, has in zip(SPLITS, room, strict=True):
         if sizes[split] > has or not has:
             cure = f"ask for at most {most}, " if least <= most else ""
@@ -142,6 +159,16 @@ def _split_sizes(supply: pd.Series, limits: pd.Series, params: SplitParams) -> d
         if not sizes[split]:
             raise InputError(_no_share(split, int(has), wanted, least, most))
     return sizes
+
+
+def _least_and_most(weights: Sequence[float], room: NDArray[np.int64]) -> tuple[int, int]:
+    """Return for how few and for how many images of each class every split has some and room."""
+    sequence = webster_sequence(weights, room.sum() + 1)
+    turns = [sequence == number for number in range(len(SPLITS))]
+    # The last split to get its first image; beyond the most if the sequence ends before.
+    least = max(_nth(turn, 0) for turn in turns) + 1
+    # The first image that a split has no room for ends the largest draw.
+    return least, min(_nth(turn, size) for turn, size in zip(turns, room, strict=True))
 
 
 def _no_share(split: str, has: int, wanted: int, least: int, most: int) -> str:
@@ -208,9 +235,8 @@ def summary(metadata: pd.DataFrame, split: pd.Categorical) -> dict[str, Any]:
     """
     images = coded(metadata)
     label = images["label"].cat.rename_categories(LABELS)
-    images = images.assign(split=split, label=label)
-    _, count = count_cells(images, _Cell._fields[:-1])
-    cells = [_Cell._make(row) for row in count.reset_index().to_numpy().tolist()]
+    _, count = _count(images.assign(label=label), split, KIND)
+    cells = [_Cell._make(row) for row in count[count > 0].reset_index().to_numpy().tolist()]
     used = [cell for cell in cells if cell.split != LEFT_OUT]
     drawn = [cell for cell in used if cell.split != HOLDOUT]
     total = _total(drawn)
@@ -219,7 +245,7 @@ def summary(metadata: pd.DataFrame, split: pd.Categorical) -> dict[str, Any]:
         "images": _total(used),
         "images_per_class": total // len(LABELS),
         "share": share,
-        "leaked_groups": _leaked_groups(images),
+        "leaked_groups": _leaked_groups(images, split),
         "counts": {name: _counts(of) for name, of in _parts("split", used).items()},
         "imbalance": _imbalances(cells, used, drawn),
         "left_out": _left_out(cells, used),
@@ -251,12 +277,15 @@ def _by(attribute: str, cells: Iterable[_Cell]) -> dict[str, int]:
     return {name: _total(part) for name, part in _parts(attribute, cells).items()}
 
 
-def _leaked_groups(images: pd.DataFrame) -> int:
-    used = images.loc[images["split"] != LEFT_OUT, ["split", "group_number"]]
+def _leaked_groups(images: pd.DataFrame, split: pd.Categorical) -> int:
+    used = np.flatnonzero(split != LEFT_OUT)
     # What is held out may share a group with test: neither is trained on.
-    side = used["split"].cat.codes.where(used["split"] != HOLDOUT, PLACES.index("test"))
-    sides = used.assign(split=side).drop_duplicates()["group_number"]
-    return sides[sides.duplicated()].nunique()
+    place = split[used].codes
+    side = np.where(place == PLACES.index(HOLDOUT), PLACES.index("test"), place)
+    sides = np.zeros(len(images), np.uint8)  # a bit for each
+    group = used + images["to_representative"].to_numpy()[used]
+    np.bitwise_or.at(sides, group, np.left_shift(1, side).astype(np.uint8))
+    return int((np.bitwise_count(sides) > 1).sum())
 
 
 def _counts(cells: Iterable[_Cell]) -> dict[str, Any]:

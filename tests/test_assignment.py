@@ -11,11 +11,11 @@ from src.calibration import Calibration
 from src.command import InputError
 from src.evaluate import evaluate
 from src.judging.judgement import EvaluateParams
-from src.ranks import image_keys
+from src.ranks import image_keys, ranks
 from src.schema import FAKE, HOLDOUT, REAL
 from src.split import draw, summary
 from tests.make_predictions import make_measures
-from tests.test_split import split_params
+from tests.test_split import random_metadata, split_params
 
 
 def params(**changes: Any) -> AssignmentParams:
@@ -66,6 +66,30 @@ def test_without_a_given_split_images_are_drawn_as_ever() -> None:
     table = images("coco", [""] * 300)
     as_ever = assign_splits(table, params(honour_given_split=False))
     assert (assign_splits(table, params()) == as_ever).all()
+
+
+@pytest.mark.parametrize("fold", [0, 3, 4])
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_in_the_order_of_their_ranks_share_a_kind_by_their_size(
+    seed: int, fold: int
+) -> None:
+    table = random_metadata(seed)
+    table["first"] = (
+        table.sort_values(["label", "key"]).groupby("group")["image_id"].transform("first")
+    )
+    found = assign_splits(table, params(honour_given_split=False, seed=seed, fold=fold))
+    split = pd.Series(found, table["image_id"])
+    size = table["first"].value_counts()
+    firsts = table[table["image_id"] == table["first"]]
+    for _, kind in firsts.groupby(["label", "method", "category"]):
+        rank = ranks(kind["key"].to_numpy(), seed)
+        sizes = size[kind["image_id"]].to_numpy()[np.argsort(rank)]
+        share = (np.cumsum(sizes) - sizes) / sizes.sum()
+        place = (share + ranks(np.sort(rank)[:1], seed) / 2.0**64) % 1
+        after_test = (place - (fold + 1) * 0.2) % 1
+        expected = np.select([place // 0.2 == fold, after_test < 0.1], ["test", "val"], "train")
+        assert list(split[kind["image_id"].to_numpy()[np.argsort(rank)]]) == list(expected)
+    assert (split[table["image_id"]].to_numpy() == split[table["first"]].to_numpy()).all()
 
 
 def test_given_splits_are_not_honoured_unasked() -> None:

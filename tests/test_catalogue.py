@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from src import catalogue
-from src.catalogue import coded, read_coded, read_rows, write_catalogue
+from src.catalogue import KIND, coded, read_coded, read_rows, write_catalogue
 from src.command import InputError
 from src.schema import SPLIT_TABLE
 from tests.make_metadata import make_metadata
@@ -29,21 +29,29 @@ def metadata(monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
 def test_what_is_read_is_what_was_written(tmp_path: Path, metadata: pd.DataFrame) -> None:
     path = tmp_path / "metadata.arrow"
     write_catalogue(metadata, path)
+    in_order = metadata.sort_values(KIND, kind="stable", ignore_index=True)
     pd.testing.assert_frame_equal(
-        read_coded(path)[list(coded(metadata))], coded(metadata), check_categorical=False
+        read_coded(path)[list(coded(in_order))], coded(in_order), check_categorical=False
     )
     for is_wanted in (np.ones(50, bool), np.zeros(50, bool), np.arange(50) % 3 == 0):
-        expected = metadata.loc[is_wanted, ROWS].reset_index(drop=True)
+        expected = in_order.loc[is_wanted, ROWS].reset_index(drop=True)
         pd.testing.assert_frame_equal(read_rows(path, is_wanted), expected, check_dtype=False)
 
 
 def test_codes_are_in_the_order_of_the_names(metadata: pd.DataFrame) -> None:
     images = coded(metadata)
     assert list(images["category"].cat.categories) == ["", "a", "b", "é, ü"]
-    same_group = images["group_number"].to_numpy()[:, None] == images["group_number"].to_numpy()
-    groups = metadata["group"].to_numpy()
-    assert (same_group == (groups[:, None] == groups)).all()
     assert coded(images) is images
+
+
+def test_a_group_counts_as_its_real_image_or_else_as_the_one_of_the_least_key(
+    metadata: pd.DataFrame,
+) -> None:
+    metadata = metadata.reset_index(drop=True)
+    counts_as = np.arange(50) + coded(metadata)["to_representative"]
+    for _, group in metadata.groupby("group"):
+        expected = group.sort_values(["label", "key"]).index[0]
+        assert (counts_as[group.index] == expected).all()
 
 
 def test_the_same_table_is_the_same_bytes(tmp_path: Path, metadata: pd.DataFrame) -> None:

@@ -6,22 +6,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.cells import count_cells, in_threads, rows_of_cells
+from src.cells import cell_codes, find_cells, in_threads, rows_of_codes
 
 COLUMNS = ["a", "b", "c"]
 CELLS = st.tuples(st.sampled_from("xy"), st.integers(0, 3), st.sampled_from(["", "é", "z"]))
 
 
-@given(rows=st.lists(CELLS, min_size=1, max_size=60))
-def test_cells_are_groups(rows: list[tuple[str, int, str]]) -> None:
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    cell, count = count_cells(table, COLUMNS)
+@given(rows=st.lists(CELLS, min_size=1, max_size=60), in_order=st.booleans())
+def test_cells_are_groups(rows: list[tuple[str, int, str]], in_order: bool) -> None:
+    table = pd.DataFrame(sorted(rows) if in_order else rows, columns=COLUMNS)
+    index, found = find_cells(table, COLUMNS)
     groups = table.groupby(COLUMNS)
-    np.testing.assert_array_equal(cell, groups.ngroup())
-    assert count.to_dict() == groups.size().to_dict()
-    assert count.index.equals(groups.size().index)
-    for number, found in enumerate(rows_of_cells(cell, count.to_numpy())):
-        np.testing.assert_array_equal(found, np.flatnonzero(cell == number))
+    assert index.equals(groups.size().index)
+    numbers = np.arange(len(table))
+    for number, of_cell in enumerate(found):
+        np.testing.assert_array_equal(numbers[of_cell], numbers[groups.ngroup() == number])
+    present, same = rows_of_codes(cell_codes(table, COLUMNS))
+    assert len(present) == len(same) == len(index)
+    if in_order:
+        assert all(isinstance(of_cell, slice) for of_cell in found)
+
+
+def test_no_rows_have_no_cells() -> None:
+    present, rows = rows_of_codes(np.array([], dtype=np.int8))
+    assert (len(present), rows) == (0, [])
 
 
 @pytest.mark.parametrize("calls", [0, 1, 23])

@@ -66,6 +66,19 @@ def test_compact_changes_no_value() -> None:
     pd.testing.assert_frame_equal(compact(table), table)
 
 
+@pytest.mark.parametrize("text", ["a,b", 'a"b', "a\nb", "a\rb"])
+def test_texts_with_what_csv_gives_a_meaning_are_quoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr(schema, "_PIECE", 1)  # it is met when the first piece is written already
+    path = tmp_path / "p.csv"
+    table = predictions().assign(category=["face", text])
+    write_table(table, path, PREDICTIONS)
+    assert list(read_table(path, PREDICTIONS)["category"]) == ["face", text]
+    assert path.read_text().splitlines()[1].startswith('"a/1","val",0,')
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_only_the_wanted_columns_are_read(tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
     write_table(predictions(), path, PREDICTIONS)
