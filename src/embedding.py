@@ -19,7 +19,7 @@ from src.scoring import Scorer, fake_logit
 _DIGITS = 6  # of a logit: what lies below is noise of the hardware
 # What a processor's caches hold of a network: with larger batches its memory is the limit, and
 # the system, which maps and clears it anew for every layer.
-_PIXELS_AT_ONCE = 2**17
+_PIXELS_AT_ONCE = 2**16
 
 
 class Embedding(NamedTuple):
