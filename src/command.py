@@ -18,6 +18,8 @@ def run(main: Callable[[], None]) -> None:
     else is a bug of ours and keeps its traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    # It would tell the address of every request, signature and all.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     try:
         main()
     except (InputError, OSError) as error:

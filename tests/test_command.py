@@ -1,5 +1,6 @@
 """The last line that a user reads."""
 
+import logging
 import subprocess
 import sys
 
@@ -22,6 +23,11 @@ def test_bad_input_is_one_line_and_exit_1(error: Exception) -> None:
 def test_a_bug_keeps_its_traceback() -> None:
     with pytest.raises(KeyError):
         run(lambda: fail(KeyError("bug")))
+
+
+def test_addresses_of_requests_are_not_logged() -> None:
+    run(lambda: None)  # a link may hold its signature
+    assert not logging.getLogger("httpx2").isEnabledFor(logging.INFO)
 
 
 def test_importing_a_stage_does_nothing() -> None:

@@ -117,7 +117,7 @@ def test_without_a_network_the_message_says_the_three_ways_out(
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr("src.models._weights.load_state_dict_from_hf", offline)
-    with pytest.raises(InputError, match=r"dvc repro --pull weights.*HF_HOME.*model\.weights to"):
+    with pytest.raises(InputError, match=r"dvc repro --pull weights.*HF_HOME.*name the file"):
         published_weights(replace(MODEL, name="beit3_base", weights="pt"))
 
 

@@ -44,7 +44,7 @@ class ModelParams:
     """Section `model` of params.yaml."""
 
     name: Annotated[str, AfterValidator(_known)]
-    backbone: str  # of the detectors that take any: a name of timm; empty: the file's own
+    backbone: str  # of the detectors that take any: its name; empty: the file's own
     weights: str  # to start from: NO_WEIGHTS, a file, or a tag of timm
     image_size: Annotated[int, Field(gt=0)]  # pixels a side
     view: Literal["native", "resized"]  # see images.View
@@ -61,7 +61,7 @@ class Identity:
     """All that rebuilding a detector takes, beside its weights."""
 
     name: Annotated[str, AfterValidator(_known)]
-    backbone: str
+    backbone: str  # see Blueprint.backbone
     view: View
     mean: Channels
     std: Channels
@@ -84,6 +84,14 @@ class Blueprint:
             InputError: the identity asks for what this detector cannot be.
         """
         raise NotImplementedError
+
+    def backbone(self, name: str, weights: StateDict) -> str:  # noqa: ARG002 - a hook
+        """Return all that rebuilding the backbone `name` takes, beside these published weights.
+
+        Raises:
+            InputError: the weights are not of that backbone.
+        """
+        return name
 
     def statistics(self, backbone: str) -> tuple[Channels, Channels]:  # noqa: ARG002 - a hook
         """Return mean and standard deviation that the pixels are normalised by."""
@@ -245,10 +253,12 @@ def build_detector(
     Raises:
         InputError: the weights are not of this model, or the parameters do not suit it.
     """
-    mean, std = find_blueprint(params.name).statistics(params.backbone)
+    blueprint = find_blueprint(params.name)
+    backbone = blueprint.backbone(params.backbone, weights or {})
+    mean, std = blueprint.statistics(backbone)
     identity = Identity(
         name=params.name,
-        backbone=params.backbone,
+        backbone=backbone,
         view=View(size=params.image_size, fit=params.view),
         mean=mean,
         std=std,

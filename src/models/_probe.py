@@ -1,6 +1,7 @@
-"""A frozen backbone of timm, and a head on its features that is solved for."""
+"""A frozen backbone of timm or transformers, and a head on its features that is solved for."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import timm
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from src.command import InputError
-from src.models import Blueprint, Channels, ClosedForm, Identity
+from src.models import Blueprint, Channels, ClosedForm, Identity, _transformers
 from src.models._weights import StateDict, adopt, fetch_weights
 
 logger = logging.getLogger(__name__)
@@ -125,15 +126,22 @@ class NeighbourProbe(Frozen):
 
 
 class Probe(Blueprint):
-    """A head of some kind on a frozen backbone of timm."""
+    """A head of some kind on a frozen backbone of timm or transformers."""
 
     def __init__(self, backbone: str, head: type[LinearProbe] | type[NeighbourProbe]) -> None:
-        """Take `backbone` unless model.backbone names another."""
-        self.backbone, self.head = backbone, head
+        """Take `backbone` of timm unless model.backbone names another."""
+        self.timm_name, self.head = backbone, head
+
+    def backbone(self, name: str, weights: StateDict) -> str:
+        """Return timm's name, or the description of a model of transformers."""
+        return _transformers.describe(name, weights) if _transformers.is_named(name) else name
 
     def statistics(self, backbone: str) -> tuple[Channels, Channels]:
         """Return what the backbone was trained with."""
-        config = timm.get_pretrained_cfg(backbone or self.backbone)
+        if _transformers.is_description(backbone):
+            known = _transformers.read_description(backbone)
+            return _channels(known.mean), _channels(known.std)
+        config = timm.get_pretrained_cfg(backbone or self.timm_name)
         if config is None:
             return super().statistics(backbone)
         return _channels(config.mean), _channels(config.std)
@@ -145,16 +153,22 @@ class Probe(Blueprint):
             InputError: timm has no such backbone.
         """
         del drop_path
-        name = identity.backbone or self.backbone
+        backbone = self._build(identity.backbone, identity.view.size)
+        return self.head(backbone, backbone.num_features, len(identity.classes))
+
+    def _build(self, name: str, size: int) -> Any:
+        if _transformers.is_description(name):
+            return _transformers.Backbone(name)
+        name = name or self.timm_name
         if not timm.is_model(name.split(".")[0]):
             raise InputError(
-                f"model.backbone = {name!r}: timm has no such network; see timm.list_models()"
+                f"model.backbone = {name!r}: timm has no such network; see timm.list_models(). One "
+                "of transformers has a / in its name: owner/name on the hub, or ./folder"
             )
         config = timm.get_pretrained_cfg(name)
         fixed = config is not None and config.fixed_input_size
-        options: dict[str, Any] = {"img_size": identity.view.size} if fixed else {}
-        backbone: Any = timm.create_model(name.split(".")[0], num_classes=0, **options)
-        return self.head(backbone, backbone.num_features, len(identity.classes))
+        options: dict[str, Any] = {"img_size": size} if fixed else {}
+        return timm.create_model(name.split(".")[0], num_classes=0, **options)
 
     def start(self, network: nn.Module, pixels: Tensor, seed: int) -> None:
         """Say that features of a random backbone are random projections."""
@@ -162,17 +176,21 @@ class Probe(Blueprint):
         logger.warning("model.weights = none: the frozen backbone stays random")
 
     def fetch(self, backbone: str, tag: str) -> StateDict:
-        """Return the published weights `tag` of the backbone."""
-        return fetch_weights((backbone or self.backbone).split(".")[0], tag)
+        """Return the published weights of the backbone: timm's `tag`, or a revision on the hub."""
+        if _transformers.is_named(backbone):
+            return _transformers.fetch(backbone, tag)
+        return fetch_weights((backbone or self.timm_name).split(".")[0], tag)
 
     def adopt(self, network: nn.Module, state: StateDict, origin: str) -> None:
         """Load `state` into the backbone; position embeddings are resampled."""
         assert isinstance(network, Frozen)
-        if isinstance(network.backbone, VisionTransformer):
+        if isinstance(network.backbone, _transformers.Backbone):
+            state = _transformers.tensors(state)
+        elif isinstance(network.backbone, VisionTransformer):
             state = checkpoint_filter_fn(state, network.backbone)
         adopt(network.backbone, state, (), origin)
 
 
-def _channels(values: tuple[float, ...]) -> Channels:
+def _channels(values: Sequence[float]) -> Channels:
     red, green, blue = values
     return red, green, blue

@@ -17,6 +17,11 @@ logger = logging.getLogger(__name__)
 StateDict = dict[str, Tensor]
 NO_WEIGHTS = "none"
 FILES = (".safetensors", ".pth", ".pt")
+WAYS_OUT = (
+    "Without a network: take what another clone has fetched and pushed (`dvc repro --pull "
+    "weights`); or copy its Hugging Face cache and set HF_HOME to the copy; or download the model "
+    "elsewhere and name the file (model.weights) or folder (model.backbone)"
+)
 
 
 def read_weights(path: Path) -> StateDict:
@@ -58,9 +63,7 @@ def fetch_weights(timm_name: str, tag: str) -> StateDict:
     except OSError as error:
         raise InputError(
             f"model.weights: {timm_name}.{tag} could not be fetched ({type(error).__name__}). "
-            "Without a network: take what another clone has fetched and pushed (`dvc repro --pull "
-            "weights`); or copy its Hugging Face cache and set HF_HOME to the copy; or download "
-            "the file elsewhere and set model.weights to it"
+            f"{WAYS_OUT}"
         ) from error
     return state
 
