@@ -17,7 +17,7 @@ from src.schema import FAKE
 
 IMAGES, BOOTSTRAPS, METHODS = 500_000, 1000, 16
 # Bootstrap rounds in one repeat: enough for a second, and the loop takes as long for one of them.
-OURS, THEIRS, REPEATS = 50, 1, 3
+OURS, THEIRS, REPEATS = 200, 1, 3
 THRESHOLD = 0.5
 
 

@@ -27,7 +27,7 @@ from src.schema import LABELS
 from src.scoring import fake_logit, fix_arithmetic
 from src.shards import ShardReader
 
-IMAGES, ROUNDS = 128, 3
+IMAGES, ROUNDS = 512, 3
 
 
 def run(scale: float, folder: Path) -> Outcome:
