@@ -115,6 +115,15 @@ def test_a_model_that_lacks_weights_is_refused(tmp_path: Path) -> None:
         _transformers.fetch(str(tmp_path), "main")
 
 
+def test_a_model_without_features_of_the_whole_image_is_refused(tmp_path: Path) -> None:
+    lib: Any = transformers
+    settings = {"hidden_sizes": [8] * 4, "depths": [1] * 4, "num_attention_heads": [1] * 4}
+    lib.SegformerModel(lib.SegformerConfig(**settings)).save_pretrained(tmp_path)
+    lib.ViTImageProcessor().save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"\(segformer\) gives no features.*choose one like CLIP"):
+        _transformers.fetch(str(tmp_path), "main")
+
+
 def test_a_folder_without_a_model_is_refused_with_the_ways_out(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot load it:.*dvc repro --pull weights.*HF_HOME"):
         _transformers.fetch(f"{tmp_path}/nothing", "main")

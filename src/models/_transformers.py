@@ -15,6 +15,7 @@ from src.models._weights import NO_WEIGHTS, WAYS_OUT, StateDict
 
 _DESCRIPTION = "description"  # among the weights: text as bytes
 _POOLER = "pooler."
+_USUAL_SIDE = 224  # pixels; of models that say none, because they take any
 _NOT_OF_IT = ("_name_or_path", "architectures", "dtype", "transformers_version")
 
 
@@ -22,7 +23,8 @@ class Description(NamedTuple):
     """All that rebuilding a backbone takes, beside its weights."""
 
     config: dict[str, Any]  # of transformers; its `model_type` says which network
-    pooled: bool  # whether the features are what the model's own pooling gives, or its first token
+    pooled: bool  # features: what the model's own pooling gives, or else its first token
+    width: int  # how many features
     mean: list[float]  # of the pixels, R, G, B in [0, 1]
     std: list[float]
 
@@ -38,17 +40,19 @@ class Backbone(nn.Module):
         transformers = _library()
         config = transformers.AutoConfig.for_model(settings.pop("model_type"), **settings)
         self.network = transformers.AutoModel.from_config(config)
-        self.pooled = known.pooled
-        self.num_features: int = getattr(config, "hidden_size", None) or config.hidden_sizes[-1]
+        self.pooled, self.num_features = known.pooled, known.width
         # Images of another size; who does not know the word has no positions, or resamples anyway.
         word, accepted = "interpolate_pos_encoding", inspect.signature(self.network.forward)
         self._options = {word: True} if word in accepted.parameters else {}
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the features."""
-        seen = self.network(pixel_values=pixels, **self._options)
-        features: Tensor = seen.pooler_output if self.pooled else seen.last_hidden_state[:, 0]
-        return features.flatten(1)
+        return _features(self.network(pixel_values=pixels, **self._options), self.pooled)
+
+
+def _features(seen: Any, pooled: bool) -> Tensor:
+    features: Tensor = seen.pooler_output if pooled else seen.last_hidden_state[:, 0]
+    return features.flatten(1)
 
 
 def _library() -> Any:
@@ -123,12 +127,36 @@ def fetch(backbone: str, revision: str) -> StateDict:
         raise InputError(
             f"model.backbone = {backbone!r}: {len(others)} weights are missing, first {others[0]}"
         )
+    pooled, width = _pooling(network, not missing, backbone)
     described = Description(
         {key: value for key, value in network.config.to_dict().items() if key not in _NOT_OF_IT},
-        pooled=not missing,
+        pooled,
+        width,
         mean=list(processor.image_mean),
         std=list(processor.image_std),
     )
     text = json.dumps(described._asdict(), sort_keys=True)
     written = torch.tensor(list(text.encode()), dtype=torch.uint8)
     return {**network.state_dict(), _DESCRIPTION: written}
+
+
+@torch.no_grad()
+def _pooling(network: Any, is_complete: bool, backbone: str) -> tuple[bool, int]:
+    """Return whether features come from the model's own pooling, and how many, of a black image.
+
+    Raises:
+        InputError: it has no features of an image.
+    """
+    side = getattr(network.config, "image_size", _USUAL_SIDE)
+    height, width = (side, side) if isinstance(side, int) else side
+    try:
+        seen = network.eval()(pixel_values=torch.zeros(1, 3, height, width))
+        pooled = is_complete and seen.get("pooler_output") is not None
+        if not pooled and seen.last_hidden_state.ndim != 3:
+            raise ValueError("it has neither a pooling nor tokens")
+        return pooled, _features(seen, pooled).shape[1]
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"model.backbone = {backbone!r} ({network.config.model_type}) gives no features of an "
+            f"image: {error}; choose one like CLIP, SigLIP, DINOv2, ViT or ConvNeXt"
+        ) from error
