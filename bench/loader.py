@@ -55,7 +55,9 @@ def run(scale: float, folder: Path) -> Outcome:
         name = f"{view.fit} {view.size} px"
         figures += compared(costs, name)
         details[name] = medians(costs)
-        speed[name] = BATCH / details[name]["here"]["cpu_seconds"]
+        seconds = details[name]["here"]["cpu_seconds"]
+        # The system counts in hundredths of a second: a trial's few batches may come to none.
+        speed[name] = BATCH / seconds if seconds else None
     return Outcome(
         figures,
         {
