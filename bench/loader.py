@@ -1,9 +1,11 @@
 """How many augmented images a second come out of the loader, against others with two workers too.
 
 Crops, flips and turns are as params.yaml has them, once for `view: native` and once for `resized`
-to the 224 pixels of pretrained weights.
+to the 224 pixels of pretrained weights. What counts is every epoch but the first, in which the
+loader of the train stage keeps the pixels (src/pixels.py); what the first one takes is told.
 """
 
+import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -28,12 +30,14 @@ from src.decode import decode
 from src.images import ImageSet, Request, View, build_loader
 from src.models import ModelParams
 from src.params import load_params
+from src.pixels import PixelStore
 from src.shards import ShardReader
 
 IMAGES, BATCH, WORKERS, ROUNDS = 3840, 64, 2, 3
 LARGE = 224
 # What workers fetch ahead while they start is not counted: 2 x 4 batches, and some.
 WARM_SHARE = 0.25
+FIRST = "here, first epoch"
 GOALS = {"ImageFolder + PIL": 5.0, "webdataset": 1.5, "Hugging Face datasets": 1.5}
 
 Loader = Callable[[], Iterable[Any]]
@@ -48,13 +52,17 @@ def run(scale: float, folder: Path) -> Outcome:
     if installed("datasets"):
         write_arrow(jpegs, folder / "arrow")
     params = load_params(AugmentParams, "augment")
-    figures, details, speed = [], {}, {}
+    figures, details, speed, first = [], {}, {}, {}
+    PixelStore.create(folder / "kept" / "pixels", count)
+    kept = PixelStore(folder / "kept" / "pixels", limit=1 << 40)
     views = [View(load_params(ModelParams, "model").image_size, "native"), View(LARGE, "resized")]
     for view in views:
-        costs = measure(loaders(table, folder, params, view), repeats(ROUNDS, scale))
+        work = loaders(table, folder, params, view, kept)
+        pace(work["here"]())  # all pixels are kept, whatever the share that is counted
+        costs = measure(work, repeats(ROUNDS, scale))
         name = f"{view.fit} {view.size} px"
         figures += compared(costs, name)
-        details[name] = medians(costs)
+        details[name], first[name] = medians(costs), of_first_epoch(costs)
         seconds = details[name]["here"]["cpu_seconds"]
         # The system counts in hundredths of a second: a trial's few batches may come to none.
         speed[name] = BATCH / seconds if seconds else None
@@ -63,6 +71,7 @@ def run(scale: float, folder: Path) -> Outcome:
         {
             "batch_size": BATCH,
             "images": count,
+            "first_epoch_ratios": first,
             "images_of_a_core_second": speed,
             "per_batch": details,
             "workers": WORKERS,
@@ -79,6 +88,12 @@ def compared(costs: dict[str, list[Cost]], name: str) -> list[Figure]:
     ]
     share = ratio(costs, "decoding alone", "here", "wall")
     return [*figures, Figure(f"images/s, {name}", "decoding alone", share, at_least(0.7))]
+
+
+def of_first_epoch(costs: dict[str, list[Cost]]) -> dict[str, float | None]:
+    """Return how many times as many images as each other loader the first epoch delivers."""
+    others = [name for name in costs if name not in ("here", FIRST)]
+    return {name: ratio(costs, name, FIRST, "wall") for name in others}
 
 
 def measure(work: dict[str, Loader], rounds: int) -> dict[str, list[Cost]]:
@@ -110,13 +125,21 @@ def _cpu(processes: Sequence[psutil.Process]) -> float:
 
 
 def loaders(
-    table: pd.DataFrame, folder: Path, params: AugmentParams, view: View
+    table: pd.DataFrame, folder: Path, params: AugmentParams, view: View, kept: PixelStore
 ) -> dict[str, Loader]:
     """Return what begins to yield batches, by name; all shuffle but webdataset, which cannot."""
     raw = folder / "raw"
     order = np.random.default_rng(0).permutation(len(table)).reshape(-1, BATCH)
     requests = [Request(0, rows.tolist()) for rows in order]
-    images = ImageSet(table, raw, Augmentation(params, view, 0))
+    augmentation = Augmentation(params, view, 0)
+    images = ImageSet(table, raw, augmentation, kept=kept)
+
+    def first_epoch() -> ImageSet:
+        path = folder / "first" / "pixels"
+        shutil.rmtree(path.parent, ignore_errors=True)
+        PixelStore.create(path, len(table))
+        return ImageSet(table, raw, augmentation, kept=PixelStore(path, limit=1 << 40))
+
     decoded = Decoded(table, raw)
     usual = usual_transform(params, view)
     as_floats = transforms.Compose(
@@ -124,6 +147,7 @@ def loaders(
     )
     found: dict[str, Loader] = {
         "here": lambda: build_loader(images, requests, WORKERS),
+        FIRST: lambda: build_loader(first_epoch(), requests, WORKERS),
         "decoding alone": lambda: torch_loader(decoded, BATCH, collate_fn=len),
         "ImageFolder + PIL": lambda: torch_loader(
             torchvision_datasets.ImageFolder(str(folder / "loose"), as_floats), BATCH, shuffle=True

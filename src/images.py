@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from src.command import InputError
 from src.decode import RGBImage, UndecodableImage, decode
 from src.params import STRICT
+from src.pixels import PixelStore
 from src.ranks import image_keys
 from src.shards import ShardReader
 
@@ -120,10 +121,12 @@ class ImageSet(Dataset[Batch]):
         root: Path,
         render: Render,
         represent: Callable[[Crops], Crops] | None = None,
+        kept: PixelStore | None = None,
     ) -> None:
         """Serve `table` (columns image_id, shard, offset, length) from the shards in `root`.
 
         What `represent` makes of the crops is what the network sees (see models.Blueprint).
+        `kept` has and gets the pixels of each image, by the index of `table`.
         """
         self.ids = table["image_id"].to_numpy(dtype=str)
         self.shards = table["shard"].to_numpy(dtype=str)
@@ -133,6 +136,8 @@ class ImageSet(Dataset[Batch]):
         self.reader = ShardReader(root)
         self.render = render
         self.represent = represent
+        self.kept = kept
+        self.numbers = table.index.to_numpy()
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -152,13 +157,24 @@ class ImageSet(Dataset[Batch]):
         return Batch(_joined(crops, len(request.rows)), torch.tensor(request.rows))
 
     def _crops(self, row: int, epoch: int) -> Crops:
+        crops = self.render(self._pixels(row), epoch, int(self.keys[row]))
+        return self.represent(crops) if self.represent else crops
+
+    def _pixels(self, row: int) -> RGBImage:
+        if not self.kept:
+            return self._decoded(row)
+        number = self.numbers[row]
+        if (pixels := self.kept.get(number)) is None:
+            pixels = self._decoded(row)
+            self.kept.put(number, pixels)
+        return pixels
+
+    def _decoded(self, row: int) -> RGBImage:
         place = str(self.shards[row]), int(self.offsets[row]), int(self.lengths[row])
         try:
-            image = decode(self.reader.read(*place))
+            return decode(self.reader.read(*place))
         except UndecodableImage as error:
             raise UndecodableImage(f"{self.ids[row]} in {place[0]}: {error}") from error
-        crops = self.render(image, epoch, int(self.keys[row]))
-        return self.represent(crops) if self.represent else crops
 
 
 def _joined(parts: Iterable[Crops], count: int) -> Tensor:

@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +29,7 @@ from src.models import (
 )
 from src.models._weights import StateDict
 from src.params import load_params
+from src.pixels import PixelStore, kept_pixels, usable_space
 from src.ranks import ranks
 from src.schema import FAKE, LABELS, REAL, SPLIT_TABLE, read_table
 from src.scoring import fix_arithmetic
@@ -95,8 +96,13 @@ def train_detector(
     if settings.train.precision == "fp16" and not accelerator.scaler:
         raise InputError("train.precision = 'fp16' needs a GPU: choose fp32 or bf16")
     main_process = accelerator.is_main_process
-    with only_trainer(scratch.parent) if main_process else nullcontext():
-        detector, sets = prepare(table, root, settings, weights)
+    with ExitStack() as stack:
+        if main_process:
+            stack.enter_context(only_trainer(scratch.parent))
+        # What is looked at once is not worth keeping.
+        space = usable_space() if settings.train.epochs > 1 else 0
+        kept = stack.enter_context(kept_pixels(scratch.parent, len(table), space, accelerator))
+        detector, sets = prepare(table, root, settings, weights, kept)
         way = Solving if isinstance(detector.network, ClosedForm) else Training
         training: Fit = way(detector, sets, settings.train, accelerator, default_workers())
         checkpoint = Checkpoint(scratch)
@@ -128,9 +134,13 @@ def check_classes(table: pd.DataFrame) -> None:
 
 
 def prepare(
-    table: pd.DataFrame, root: Path, settings: Settings, weights: StateDict | None = None
+    table: pd.DataFrame,
+    root: Path,
+    settings: Settings,
+    weights: StateDict | None = None,
+    kept: PixelStore | None = None,
 ) -> tuple[Detector, Sets]:
-    """Return the untrained detector and the images for it."""
+    """Return the untrained detector and the images for it, their pixels in `kept` if given."""
     model, params = settings.model, settings.train
     train, val = (table[table["split"] == split] for split in ("train", "val"))
     detector = build_detector(model, class_names(train, params.head), params.seed, weights)
@@ -139,10 +149,10 @@ def prepare(
         plain = ImageSet(train, root, GridCrops(view, 1), represent)
         detector.start(_some_images(plain, params.seed), params.seed)
     sets = Sets(
-        ImageSet(train, root, Augmentation(settings.augment, view, params.seed), represent),
+        ImageSet(train, root, Augmentation(settings.augment, view, params.seed), represent, kept),
         class_targets(train, detector.identity.classes),
         balance(train, params.sampling),
-        ImageSet(val, root, GridCrops(view, params.val_crops_per_side), represent),
+        ImageSet(val, root, GridCrops(view, params.val_crops_per_side), represent, kept),
         val["label"].to_numpy(),
     )
     return detector, sets

@@ -21,6 +21,7 @@ from src.images import (
     default_workers,
     fit_image,
 )
+from src.pixels import PixelStore
 from tests.make_data import make_image
 from tests.make_training import AUGMENT, make_split
 
@@ -88,6 +89,22 @@ def test_workers_change_nothing(table: pd.DataFrame) -> None:
         assert torch.equal(rows, other_rows)
     assert here[0][0].dtype == torch.uint8
     assert here[0][0].shape == (3, 16, 16, 3)
+
+
+def test_kept_pixels_change_nothing(table: pd.DataFrame, tmp_path: Path) -> None:
+    some = table[table["split"] == "val"]  # its index does not begin at 0
+    PixelStore.create(tmp_path / "kept" / "pixels", len(table))
+    kept = PixelStore(tmp_path / "kept" / "pixels", 10**6)
+    augmentation = Augmentation(AUGMENT, VIEW, 0)
+    keeping, plain = (
+        ImageSet(some, table.attrs["root"], augmentation, kept=store) for store in (kept, None)
+    )
+    for epoch in range(3):
+        requests = consecutive(len(some), 5, epoch)
+        for batch, other in zip(build_loader(keeping, requests, 2), requests, strict=True):
+            assert torch.equal(batch.images, plain.__getitems__(other).images)
+    assert kept.get(int(some.index[0])) is not None
+    assert kept.get(0) is None
 
 
 def test_an_image_does_not_depend_on_its_batch(table: pd.DataFrame) -> None:

@@ -66,11 +66,18 @@ def read_all(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in outputs(folder)}
 
 
-def test_the_stage_writes_everything_twice_the_same(stage: list[str]) -> None:
+def test_the_stage_writes_everything_twice_the_same(
+    stage: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     train.main(stage)
+    assert "keeping decoded images" in caplog.text
     first = read_all(Path("out"))
     assert not any(Path(".scratch/train").glob("*/"))
+    caplog.clear()
+    monkeypatch.setenv("REAL_OR_GENERATED_PIXELS", "0")
     train.main(stage)
+    assert "keeping" not in caplog.text
     assert read_all(Path("out")) == first
 
     load_detector(Path("out/detector.safetensors"), Path("out/detector.json"))
@@ -110,7 +117,9 @@ def test_a_stage_killed_again_and_again_ends_like_an_uninterrupted_one(stage: li
         path.unlink()
     assert run_until("during", 2, stage, workers=0) == -9
     assert run_until("after", 2, stage, workers=2) == -9
+    assert any(Path(".scratch/train").glob("pixels-*"))
     assert run_until("after", 99, stage, workers=2) == 0
+    assert not any(Path(".scratch/train").glob("*/"))
     assert read_all(Path("out")) == expected
 
 

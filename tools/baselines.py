@@ -80,21 +80,44 @@ def changed(params: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
     return sections
 
 
-def run_experiment(name: str, recipe: Recipe) -> float:
-    """Run one detector beside the workspace; return the CPU seconds that it took."""
+def at_budget(recipe: Recipe, params: Mapping[str, Any], epochs: int) -> Recipe:
+    """Return `recipe` for so many `epochs`, its warm-up and average as long a part of them."""
+    train = changed(params, recipe)["train"]
+    share = epochs / train["epochs"]
+    return {
+        **recipe,
+        "train.epochs": epochs,
+        "train.patience": epochs,
+        "train.warmup_epochs": round(train["warmup_epochs"] * share, 3),
+        "train.ema_decay": round(train["ema_decay"] ** (1 / share), 5),
+    }
+
+
+def run_experiment(name: str, recipe: Recipe) -> float | None:
+    """Run one detector beside the workspace; return the CPU seconds that it took.
+
+    None if DVC knew the detector already, so that the time says nothing.
+    """
     settings = [part for key, value in recipe.items() for part in ("-S", f"{key}={value}")]
     # An interrupted training is taken up: its state must not lie in the folder that DVC deletes.
     environment = {"REAL_OR_GENERATED_SCRATCH": str(Path(".scratch").resolve())}
     before = _cpu_seconds()
-    done = subprocess.run(
+    trained = False
+    with subprocess.Popen(
         # Up to the figures: galleries would take as long again.
         ["dvc", "exp", "run", "--temp", "--name", _PREFIX + name, *settings, "evaluate"],
         env={**environment, **os.environ},
-        check=False,
-    )
-    if done.returncode:
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+            trained |= line.startswith("Running stage 'train'")
+    if running.returncode:
         raise InputError(f"{name} failed (see above): mend it and repeat, the others are kept")
-    return _cpu_seconds() - before
+    return _cpu_seconds() - before if trained else None
 
 
 def _cpu_seconds() -> float:
@@ -113,15 +136,6 @@ def is_current(commit: str, expected: Mapping[str, Any]) -> bool:
     """Return whether the experiment had the parameters `expected`."""
     text = _git("show", f"{commit}:params.yaml")
     return bool(YAML(typ="safe", pure=True).load(text) == expected)
-
-
-def was_trained_before(commit: str) -> bool:
-    """Return whether the experiment took its detector from HEAD, so that its time says nothing."""
-    one, other = (
-        YAML(typ="safe").load(_git("show", f"{revision}:dvc.lock"))["stages"].get("train")
-        for revision in (commit, "HEAD")
-    )
-    return bool(one == other)
 
 
 def read_result(commit: str) -> dict[str, float]:
@@ -196,16 +210,32 @@ def write_results(results: Mapping[str, Mapping[str, float]], times: Mapping[str
     sys.stdout.write(text)
 
 
+def _images(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of images, 1 or more")
+    return int(text)
+
+
 def main() -> None:
     """Run what has not been run with the present commit and parameters; then write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("detectors", nargs="*", help="of studies/baselines.yaml; none: all")
+    parser.add_argument(
+        "--images-seen",
+        type=_images,
+        help="as many training images for every detector, in whole epochs; its recipe, shortened "
+        "or stretched",
+    )
     args = parser.parse_args()
     recipes = read_recipes(RECIPES, os.environ.get("CLIP"))
     if unknown := set(args.detectors) - set(recipes):
         raise InputError(f"{RECIPES} has no {sorted(unknown)} to run; choose among {list(recipes)}")
     params = YAML(typ="safe", pure=True).load(Path("params.yaml"))
     subprocess.run(["dvc", "repro", "shortcuts"], check=True)
+    if args.images_seen:
+        classes = read_json(Path("metrics/split.json"))["counts"]["train"].values()
+        epochs = max(1, round(args.images_seen / sum(of_class["images"] for of_class in classes)))
+        recipes = {name: at_budget(recipe, params, epochs) for name, recipe in recipes.items()}
     times: dict[str, float] = read_json(TIMES) if TIMES.exists() else {}
     results = {}
     for name in args.detectors or recipes:
@@ -214,13 +244,12 @@ def main() -> None:
             subprocess.run(["dvc", "exp", "remove", "--quiet", _PREFIX + name], check=True)
             commit = None
         if commit is None:
-            seconds = run_experiment(name, recipes[name])
-            commit = find_experiment(name)
-            assert commit is not None
             times.pop(name, None)
-            if not was_trained_before(commit):
+            if (seconds := run_experiment(name, recipes[name])) is not None:
                 times[name] = seconds
             write_json(times, TIMES)
+            commit = find_experiment(name)
+            assert commit is not None
         results[name] = read_result(commit)
     write_results(results, times)
 
