@@ -8,7 +8,6 @@ import logging
 import math
 import os
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,12 +103,13 @@ def kept_pixels(
     if not space:
         yield None
         return
+    if accelerator.is_main_process:  # it has made sure that no other run is here
+        for leftover in folder.glob("pixels-*"):  # of runs that were killed
+            shutil.rmtree(leftover)
+    accelerator.wait_for_everyone()
     # Machines may share the folder, but of a file only one of them sees where it ends.
-    mine = folder / f"pixels-{socket.gethostname()}"
-    accelerator.wait_for_everyone()  # the main process has made sure that no other run is here
+    mine = folder / f"pixels-{accelerator.process_index - accelerator.local_process_index}"
     if accelerator.is_local_main_process:
-        if mine.exists():  # of a run that was killed
-            shutil.rmtree(mine)
         PixelStore.create(mine / "pixels", images)
     accelerator.wait_for_everyone()
     # The rest of the disk is for the results.
