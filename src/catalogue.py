@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -136,28 +135,40 @@ def read_coded(path: Path) -> Images:
         InputError: there is no such file, it is damaged, or it is another kind of file.
     """
     with _opened(path, _CODED) as reader:
-        table, kinds = reader.read_all(), _kinds(reader)
-    return Images(kinds=kinds, **{name: table[name].to_numpy() for name in _CODED})
+        kinds, rows = _kinds(reader)
+        columns = {
+            name: np.empty(rows, reader.schema.field(name).type.to_pandas_dtype())
+            for name in _CODED
+        }
+        # Piece by piece into its place: memory that is new costs more than what is read into it.
+        for place, piece in _pieces(reader):
+            for name, column in columns.items():
+                column[place] = piece[name].to_numpy()
+    return Images(kinds=kinds, **columns)
 
 
-def _kinds(reader: ipc.RecordBatchFileReader) -> dict[Kind, Rows]:
-    sizes = json.loads(reader.schema.metadata[_KINDS])
-    bounds = pairwise(accumulate((size for *_, size in sizes), initial=0))
-    return {
-        Kind(*kind): slice(start, end)
-        for (*kind, _), (start, end) in zip(sizes, bounds, strict=True)
-    }
+def _kinds(reader: ipc.RecordBatchFileReader) -> tuple[dict[Kind, Rows], int]:
+    """Return the rows of each kind, and how many rows there are."""
+    kinds: dict[Kind, Rows] = {}
+    start = 0
+    for *kind, size in json.loads(reader.schema.metadata[_KINDS]):
+        kinds[Kind(*kind)] = slice(start, start := start + size)
+    return kinds, start
+
+
+def _pieces(reader: ipc.RecordBatchFileReader) -> Iterator[tuple[slice, pa.RecordBatch]]:
+    """Yield the rows of a file, few at a time, and which they are."""
+    start = 0
+    for number in range(reader.num_record_batches):
+        piece = reader.get_batch(number)
+        yield slice(start, start := start + len(piece)), piece
 
 
 def read_rows(path: Path, is_wanted: NDArray[np.bool_]) -> pd.DataFrame:
     """Return all but `split` of SPLIT_TABLE, of the rows of `path` that are wanted."""
-    wanted, start = [], 0
     with _opened(path, _STORED) as reader:
-        kinds = _kinds(reader)
-        for number in range(reader.num_record_batches):
-            piece = reader.get_batch(number)
-            wanted.append(piece.filter(pa.array(is_wanted[start : start + len(piece)])))
-            start += len(piece)
+        kinds, _ = _kinds(reader)
+        wanted = [piece.filter(pa.array(is_wanted[place])) for place, piece in _pieces(reader)]
     found = pa.Table.from_batches(wanted)
     columns = {name: found[name].cast(SPLIT_TABLE[name]) for name in _STORED}
     columns["group"] = pc.coalesce(columns["group"], columns["image_id"])

@@ -318,7 +318,7 @@ def _leaked_groups(images: Images, split: pd.Categorical) -> int:
     sides = np.zeros(len(split), np.uint8)  # a bit for each
     group = used + images.to_representative[used]
     np.bitwise_or.at(sides, group, np.left_shift(1, side).astype(np.uint8))
-    return int((np.bitwise_count(sides) > 1).sum())
+    return int(np.count_nonzero(np.bitwise_count(sides) > 1))
 
 
 def _counts(cells: Iterable[_Cell]) -> dict[str, Any]:
