@@ -91,7 +91,8 @@ def write_catalogue(metadata: pd.DataFrame, path: Path) -> None:
     columns: dict[str, Any] = {name: metadata[name].array for name in _STORED}
     columns |= {name: pd.Categorical(columns[name]) for name in ("family", "shard")}
     columns |= {
-        name: pd.to_numeric(metadata[name], downcast="integer") for name in ("offset", "length")
+        name: pd.to_numeric(metadata[name].to_numpy(), downcast="integer")
+        for name in ("offset", "length")
     }
     # Most images are the only one of their group, which has their name: it is there already.
     columns["group"] = metadata["group"].where(metadata["group"] != metadata["image_id"]).array
@@ -151,7 +152,10 @@ def _kinds(reader: ipc.RecordBatchFileReader) -> tuple[dict[Kind, Rows], int]:
     """Return the rows of each kind, and how many rows there are."""
     kinds: dict[Kind, Rows] = {}
     start = 0
-    for *kind, size in json.loads(reader.schema.metadata[_KINDS]):
+    metadata = reader.schema.metadata or {}
+    if _KINDS not in metadata:
+        raise ValueError("it does not say which rows are alike")
+    for *kind, size in json.loads(metadata[_KINDS]):
         kinds[Kind(*kind)] = slice(start, start := start + size)
     return kinds, start
 

@@ -88,7 +88,13 @@ def test_a_file_that_is_missing_damaged_or_of_another_kind_is_named(
     other_columns = pa.BufferOutputStream()
     with pa.ipc.new_file(other_columns, pa.schema({"a": pa.int64()})):
         pass
-    for content in (cut, b"image_id,method\n", other_columns.getvalue().to_pybytes()):
+    with pa.OSFile(str(path)) as file:
+        schema = pa.ipc.open_file(file).schema
+    no_kinds = pa.BufferOutputStream()
+    with pa.ipc.new_file(no_kinds, schema.remove_metadata()):
+        pass
+    others = [stream.getvalue().to_pybytes() for stream in (other_columns, no_kinds)]
+    for content in (cut, b"image_id,method\n", *others):
         path.write_bytes(content)
         with pytest.raises(InputError, match=r"metadata\.arrow: damaged, or not .*metadata stage"):
             read_coded(path)
