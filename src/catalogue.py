@@ -97,7 +97,7 @@ def write_catalogue(metadata: pd.DataFrame, path: Path) -> None:
     # Most images are the only one of their group, which has their name: it is there already.
     columns["group"] = metadata["group"].where(metadata["group"] != metadata["image_id"]).array
     columns |= {"given_split": images.given_split, "key": images.key, "to_representative": distance}
-    table = pa.Table.from_pandas(pd.DataFrame(columns), preserve_index=False)
+    table = pa.table(columns)  # not a table of pandas, which would copy every number
     # pandas' texts take twice the numbers to say where each begins.
     schema = pa.schema(
         [

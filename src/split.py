@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     images = read_coded(args.metadata_arrow)
     split = draw(images, params)
     is_used = split != LEFT_OUT
-    rows = read_rows(args.metadata_arrow, is_used)
+    rows = read_rows(args.metadata_arrow, is_used).assign(key=images.key[is_used])
     write_table(_in_order(rows, split[is_used]), args.splits_csv, SPLIT_TABLE)
     write_json(summary(images, split), args.metrics_json)
 
