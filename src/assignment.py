@@ -1,7 +1,7 @@
 """Which split each image belongs to, so that no group of images is on both sides of training."""
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -9,21 +9,23 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from src.catalogue import KIND, coded
-from src.cells import Rows, cell_codes, in_threads, rows_of_codes
+from src.catalogue import GIVEN, Images, coded
+from src.cells import rows_of_codes
 from src.command import InputError
 from src.params import STRICT
-from src.ranks import ranks
-from src.schema import HOLDOUT, SPLITS
+from src.ranks import UInt64Array, ranks
+from src.schema import HOLDOUT
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 BoolArray = NDArray[np.bool_]
 CodeArray = NDArray[np.int8]
 FloatArray = NDArray[np.float64]
+_Value = TypeVar("_Value", bound=np.generic)
 
-LEFT_OUT = ""
-PLACES = (LEFT_OUT, *SPLITS, HOLDOUT)  # where an image can be; _given needs this order
+PLACES = (*GIVEN, HOLDOUT)  # where an image can be, the first being none: LEFT_OUT
+LEFT_OUT = PLACES[0]
 _DTYPE = pd.CategoricalDtype(list(PLACES))
+_PIECE = 1 << 15  # ranks that are made at a time: as many as stay near the processor
 _LEFT_OUT, _TRAIN, _VAL, _TEST, _HOLDOUT = np.arange(len(PLACES), dtype=np.int8)
 
 
@@ -39,7 +41,7 @@ class AssignmentParams:
     seed: Annotated[int, Field(ge=0, lt=2**64)]
 
 
-def assign_splits(metadata: pd.DataFrame, params: AssignmentParams) -> pd.Categorical:
+def assign_splits(metadata: pd.DataFrame | Images, params: AssignmentParams) -> pd.Categorical:
     """Return the split of each row, whatever will be drawn from it: one of PLACES.
 
     A group is in one split. The test sets of folds 0, 1, ... do not overlap, and 1 / test_fraction
@@ -49,8 +51,26 @@ def assign_splits(metadata: pd.DataFrame, params: AssignmentParams) -> pd.Catego
         InputError: the fractions leave no room, there is no such fold, or none because the data
             set gives all splits, or a method is unknown.
     """
-    _check_fractions(params)
     images = coded(metadata)
+    return as_places(place_codes(images, ranks_of(images, params), params))
+
+
+def as_places(code: CodeArray) -> pd.Categorical:
+    """Return the names of places by their numbers in PLACES."""
+    return pd.Categorical.from_codes(code, dtype=_DTYPE)
+
+
+def ranks_of(images: Images, params: AssignmentParams) -> UInt64Array:
+    """Return the rank of each image, which decides where it is and whether it is drawn."""
+    rank = np.empty_like(images.key)
+    for start in range(0, len(rank), _PIECE):
+        rank[start : start + _PIECE] = ranks(images.key[start : start + _PIECE], params.seed)
+    return rank
+
+
+def place_codes(images: Images, rank: UInt64Array, params: AssignmentParams) -> CodeArray:
+    """Return `assign_splits` of images with these ranks, as numbers of PLACES."""
+    _check_fractions(params)
 
     def cut(place: FloatArray) -> CodeArray:
         is_test = np.floor(place / params.test_fraction) == params.fold
@@ -59,39 +79,43 @@ def assign_splits(metadata: pd.DataFrame, params: AssignmentParams) -> pd.Catego
         return np.select([is_test, is_val], [_TEST, _VAL], _TRAIN)
 
     first, last = params.fold * params.test_fraction, (params.fold + 1) * params.test_fraction
-    split = _by_place(images, params.seed, cut, [first, last, last + params.val_fraction])
+    bounds = [first, last, last + params.val_fraction]
+    split = _by_place(images, rank, params.seed, cut, bounds)
     if params.honour_given_split:
-        split = _given(images, split, params)
+        split = _given(images, rank, split, params)
     if params.holdout_methods:
         split = _held_out(images, split, params.holdout_methods)
-    return pd.Categorical.from_codes(split, dtype=_DTYPE)
+    return split
 
 
-def _given(images: pd.DataFrame, split: CodeArray, params: AssignmentParams) -> CodeArray:
+def _given(
+    images: Images, rank: UInt64Array, split: CodeArray, params: AssignmentParams
+) -> CodeArray:
     """Return `split`, changed to the one that the data set gives where it does.
 
     A group that the data set has on both sides is judged on, not trained on: its images that were
     given an earlier split are left out.
     """
-    given = pd.Categorical(images["given_split"], categories=list(PLACES)).codes
+    given = images.given_split
     if params.fold and (given != _LEFT_OUT).all():
         raise InputError(
             f"split.fold = {params.fold}: the data set gives every image its split, so that all "
             "folds would be the same; set split.honour_given_split: false to cut folds"
         )
     group = _groups(images)
-    latest = np.full(len(images), _LEFT_OUT)
+    latest = np.full(len(group), _LEFT_OUT)
     np.maximum.at(latest, group, given)
     # Without a validation set of its own, a data set's training images give one, in proportion.
-    with_val = images.loc[given == _VAL, "method"].unique()
-    without_val = np.zeros(len(images), dtype=bool)
-    np.logical_or.at(without_val, group, ~images["method"].isin(with_val).to_numpy())
+    with_val = {kind.method for kind, rows in images.kinds.items() if (given[rows] == _VAL).any()}
+    without_val = np.zeros(len(group), dtype=bool)
+    is_without = np.array([kind.method not in with_val for kind in images.kinds])
+    np.logical_or.at(without_val, group, _of_kinds(images, is_without))
     val_part = params.val_fraction / (1 - params.test_fraction)
 
     def cut(place: FloatArray) -> CodeArray:
         return (place < val_part).astype(np.int8)
 
-    is_early = _by_place(images, params.seed, cut, [val_part])
+    is_early = _by_place(images, rank, params.seed, cut, [val_part])
     is_val = (latest[group] == _TRAIN) & without_val[group] & (is_early > 0)
     name = np.where(is_val, _VAL, latest[group])
     result = np.where(name == _LEFT_OUT, split, name)
@@ -99,65 +123,83 @@ def _given(images: pd.DataFrame, split: CodeArray, params: AssignmentParams) -> 
     return result
 
 
-def _held_out(images: pd.DataFrame, split: CodeArray, names: Collection[str]) -> CodeArray:
+def _held_out(images: Images, split: CodeArray, names: Collection[str]) -> CodeArray:
     """Return `split` with the images of the methods `names` in HOLDOUT, or left out.
 
     Left out are those whose group is trained on: a fake made from a training photograph is not
     new to the detector.
     """
-    method, group = images["method"], _groups(images)
-    known = sorted(method.unique())
+    known = sorted({kind.method for kind in images.kinds})
     for name in names:
         if name not in known:
             raise InputError(f"split.holdout_methods: {name!r} is unknown; choose from {known}")
-    is_held: BoolArray = method.isin(names).to_numpy()
+    group = _groups(images)
+    is_held = _of_kinds(images, np.array([kind.method in names for kind in images.kinds]))
     others = np.bincount(group, ~is_held)[group]
     is_new = (split == _TEST) | (others == 0)
     return np.where(is_held, np.where(is_new, _HOLDOUT, _LEFT_OUT), split)
 
 
-def _groups(images: pd.DataFrame) -> NDArray[np.int64]:
+def _groups(images: Images) -> NDArray[np.int64]:
     """Return a number for the group of each row: the row that it counts as."""
-    distance: NDArray[np.int32] = images["to_representative"].to_numpy()
-    return np.arange(len(images)) + distance
+    return np.arange(len(images.key)) + images.to_representative
+
+
+def _of_kinds(images: Images, values: NDArray[_Value]) -> NDArray[_Value]:
+    """Return for each row the one of `values` that is its kind's."""
+    result = np.empty(len(images.key), values.dtype)
+    for rows, value in zip(images.kinds.values(), values, strict=True):
+        result[rows] = value
+    return result
 
 
 def _by_place(
-    images: pd.DataFrame,
+    images: Images,
+    rank: UInt64Array,
     seed: int,
     cut: Callable[[FloatArray], CodeArray],
     bounds: Sequence[float],
 ) -> CodeArray:
     """Return for each row what `cut` makes of the place of its group.
 
-    A place is in [0, 1), and of each stratum, equal parts lie in equal slices of it. `cut` changes
-    at `bounds` (modulo 1) only, so that nothing but the ranks at these is needed of the order.
+    A place is in [0, 1), and of each kind, equal parts lie in equal slices of it. `cut` changes at
+    `bounds` (modulo 1) only, so that nothing but the ranks at these is needed of the order.
     """
     ends = np.array([0, *bounds])
-    stratum, key = cell_codes(images, KIND), images["key"].to_numpy()
-    distance = images["to_representative"].to_numpy()
-    joined = np.flatnonzero(distance)
-    if len(joined):  # they count as another image
-        other, key = joined + distance[joined], key.copy()
-        key[joined], stratum[joined] = key[other], stratum[other]
-    result = np.empty(len(images), dtype=np.int8)
-
-    def spread(rows: Rows) -> None:
-        rank = ranks(key[rows], seed)
-        # Each stratum begins at a place of its own, or the small ones would be in the same fold.
-        offset = ranks(rank.min(keepdims=True), seed) / 2.0**64
-        position = _beside(_wrapped(ends - offset) * len(rank), len(rank))
-        value = cut(_wrapped(position / len(rank) + offset))
+    distance = images.to_representative
+    joined = np.flatnonzero(distance)  # they count as another image, of its kind
+    other = joined + distance[joined]
+    guests = _by_kind(images, other)
+    result = np.empty(len(rank), dtype=np.int8)
+    for number, rows in enumerate(images.kinds.values()):
+        own = rank[rows]
+        order = np.append(own[distance[rows] == 0], rank[guests.get(number, other[:0])])
+        if not len(order):
+            continue
+        # Each kind begins at a place of its own, or the small ones would be in the same fold.
+        offset = ranks(order.min(keepdims=True), seed) / 2.0**64
+        position = _beside(_wrapped(ends - offset) * len(order), len(order))
+        value = cut(_wrapped(position / len(order) + offset))
         step = np.diff(value)
         last = np.flatnonzero(step)  # of each slice but the final one
-        found = np.full(len(rank), value[0])
-        # A group is where its first image is: all of it is in the slice that this one is in.
-        for bound, change in zip(np.sort(rank)[position[last]], step[last], strict=True):
-            found += change * (rank > bound)  # half of the ranks, at random: no mask is as fast
+        found = np.full(len(own), value[0])
+        start = 0
+        for end, change in zip(position[last], step[last], strict=True):
+            order[start:].partition(end - start)  # a third of what it costs to sort them all
+            # A group is where its first image is: all of it is in the slice that this one is in.
+            found += change * (own > order[end])  # half of them, at random: no mask is as fast
+            start = end
         result[rows] = found
-
-    in_threads(spread, [(rows,) for rows in rows_of_codes(stratum)[1]])
+    result[joined] = result[other]
     return result
+
+
+def _by_kind(images: Images, rows: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
+    """Return those of `rows` that are of the first kind, the second, ..., where there are any."""
+    count = len(images.kinds)
+    kind = _of_kinds(images, np.arange(count, dtype=np.min_scalar_type(count)))
+    present, parts = rows_of_codes(kind[rows])
+    return {number: rows[part] for number, part in zip(present.tolist(), parts, strict=True)}
 
 
 def _beside(bounds: FloatArray, length: int) -> NDArray[np.int64]:

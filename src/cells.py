@@ -1,22 +1,19 @@
 """Rows that are alike, counted and found by the numbers of their names instead of by their text."""
 
 import math
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-_THREADS = min(4, os.cpu_count() or 1)  # each holds copies of its rows
-
 Numbers = NDArray[np.integer]
 Rows = Numbers | slice  # which rows: their numbers, or from the first to before the last
+Cell = tuple[Any, ...]  # the values that rows have in common
 
 
-def find_cells(rows: pd.DataFrame, columns: Sequence[str]) -> tuple[pd.MultiIndex, Sequence[Rows]]:
+def find_cells(rows: pd.DataFrame, columns: Sequence[str]) -> dict[Cell, Rows]:
     """Return the cells of `rows`, and the rows of each.
 
     A cell is all rows with the same values of `columns`, and cells are in the order of these: what
@@ -25,16 +22,14 @@ def find_cells(rows: pd.DataFrame, columns: Sequence[str]) -> tuple[pd.MultiInde
     kinds = [pd.Categorical(rows[column]) for column in columns]
     present, found = rows_of_codes(_codes(kinds))
     places = np.unravel_index(present, [len(kind.categories) for kind in kinds])
-    values = [kind.categories.take(place) for kind, place in zip(kinds, places, strict=True)]
-    return pd.MultiIndex.from_arrays(values, names=list(columns)), found
-
-
-def cell_codes(rows: pd.DataFrame, columns: Sequence[str]) -> Numbers:
-    """Return a number for the cell of each row, in the order of cells."""
-    return _codes([pd.Categorical(rows[column]) for column in columns])
+    values = [
+        kind.categories.take(place).tolist() for kind, place in zip(kinds, places, strict=True)
+    ]
+    return dict(zip(zip(*values, strict=True), found, strict=True))
 
 
 def _codes(kinds: Sequence[pd.Categorical]) -> Numbers:
+    """Return a number for the cell of each row, in the order of cells."""
     end = math.prod(len(kind.categories) for kind in kinds)
     code = np.zeros(len(kinds[0]), np.min_scalar_type(-end))
     for kind in kinds:
@@ -64,7 +59,9 @@ def _renumbered(code: Numbers) -> tuple[Numbers, Numbers]:
     return np.flatnonzero(is_present), place[code]
 
 
-def in_threads(work: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> None:
-    """Call `work` with each of `calls`, in a few threads: numpy sorts beside Python."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(lambda call: work(*call), calls))
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Return the rows of all `parts`; slices are of rows that follow each other."""
+    slices = [part for part in parts if isinstance(part, slice)]
+    if slices:
+        return slice(slices[0].start, slices[-1].stop)
+    return np.concatenate([part for part in parts if not isinstance(part, slice)])

@@ -6,7 +6,7 @@ as many real as fake images, equally from every method, with the same categories
 
 import argparse
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -16,19 +16,25 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from src.assignment import LEFT_OUT, PLACES, AssignmentParams, assign_splits
+from src.assignment import (
+    LEFT_OUT,
+    PLACES,
+    AssignmentParams,
+    CodeArray,
+    as_places,
+    place_codes,
+    ranks_of,
+)
 from src.balance import apportion, fill, webster_sequence
-from src.catalogue import KIND, coded, read_coded, read_rows
-from src.cells import Numbers, Rows, find_cells, in_threads
+from src.catalogue import Images, Kind, coded, read_coded, read_rows
+from src.cells import Numbers, Rows, joined
 from src.command import InputError, run
 from src.files import write_json
 from src.params import STRICT, load_params
-from src.ranks import UInt64Array, ranks
+from src.ranks import UInt64Array
 from src.schema import FAKE, HOLDOUT, LABELS, REAL, SPLIT_TABLE, SPLITS, write_table
 
-# Images that are alike to the draw; `mix` is the category, where categories are matched.
-_KIND = ["label", "method", "mix"]
-_ANY = pd.Categorical([""])  # the one category of all images, where they are not matched
+Counts = Mapping[Kind, int]  # how many images of each kind
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -49,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     images = read_coded(args.metadata_arrow)
     split = draw(images, params)
     is_used = split != LEFT_OUT
-    rows = read_rows(args.metadata_arrow, is_used).assign(key=images["key"].to_numpy()[is_used])
+    rows = read_rows(args.metadata_arrow, is_used).assign(key=images.key[is_used])
     write_table(_in_order(rows, split[is_used]), args.splits_csv, SPLIT_TABLE)
     write_json(summary(images, split), args.metrics_json)
 
@@ -66,10 +72,11 @@ def split_table(metadata: pd.DataFrame, split: pd.Categorical) -> pd.DataFrame:
 
 
 def _in_order(rows: pd.DataFrame, split: pd.Categorical) -> pd.DataFrame:
-    return rows.assign(split=split.astype(str)).sort_values("image_id", ignore_index=True)
+    names = split.categories.array.take(split.codes)
+    return rows.assign(split=names).sort_values("image_id", ignore_index=True)
 
 
-def draw(metadata: pd.DataFrame, params: SplitParams) -> pd.Categorical:
+def draw(metadata: pd.DataFrame | Images, params: SplitParams) -> pd.Categorical:
     """Return the split that each row of `metadata` is drawn for; LEFT_OUT where it is not.
 
     Raises:
@@ -77,71 +84,95 @@ def draw(metadata: pd.DataFrame, params: SplitParams) -> pd.Categorical:
             common, or there are fewer images than `images_per_class` needs.
     """
     images = coded(metadata)
-    split = assign_splits(images, params)
-    mix = images["category"] if params.match_categories else _ANY.repeat(len(images))
-    rows, count = _count(images.assign(mix=mix), split, _KIND)
-    supply = count[(count > 0) & count.index.isin(SPLITS, "split")]
-    supply = supply[supply.index.isin(_common_categories(supply), "mix")].sort_index()
-    quota = _quotas(supply, params).reindex(count.index, fill_value=0)
-    quota = quota.mask(count.index.isin([HOLDOUT], "split"), count)
-    numbers = quota.to_numpy().reshape(len(PLACES), -1).T  # (cells, places)
-    key = images["key"].to_numpy()
-    code = np.full(len(images), PLACES.index(LEFT_OUT), np.int8)
-
-    def choose(rows: Rows, numbers: Numbers) -> None:
-        rank, of_rows = ranks(key[rows], params.seed), split.codes[rows]
-        chosen = code[rows]
-        for place, number in enumerate(numbers):
-            chosen[_least(np.flatnonzero(of_rows == place), rank, number)] = place
+    rank = ranks_of(images, params)
+    split = place_codes(images, rank, params)
+    cells = images.kinds if params.match_categories else _of_any_category(images.kinds)
+    counts = _count(cells, split)
+    quotas = {**_quotas(_matching(counts), params), HOLDOUT: counts[HOLDOUT]}
+    code = np.empty_like(split)
+    for cell, rows in cells.items():
+        of_rows, of_cell = split[rows], rank[rows]
+        chosen = np.full(len(of_rows), PLACES.index(LEFT_OUT), np.int8)
+        for name, quota in quotas.items():
+            if number := quota.get(cell, 0):
+                there = np.flatnonzero(of_rows == PLACES.index(name))
+                chosen[_least(there, of_cell, number)] = PLACES.index(name)
         code[rows] = chosen
-
-    in_threads(choose, list(zip(rows, numbers, strict=True)))
-    return pd.Categorical.from_codes(code, dtype=split.dtype)
+    return as_places(code)
 
 
-def _count(
-    images: pd.DataFrame, split: pd.Categorical, columns: Sequence[str]
-) -> tuple[Sequence[Rows], pd.Series]:
-    """Return the rows of each cell of `columns`, and for each of PLACES how many each has there."""
-    index, rows = find_cells(images, columns)
-    code = split.codes
-    counts = [
-        pd.Series([np.count_nonzero(code[some] == place) for some in rows], index)
-        for place in range(len(PLACES))
-    ]
-    return rows, pd.concat(counts, keys=PLACES, names=["split"])
+def _of_any_category(kinds: Mapping[Kind, Rows]) -> dict[Kind, Rows]:
+    """Return `kinds` without their categories, as these need not match."""
+    parts: dict[Kind, list[Rows]] = {}
+    for kind, rows in kinds.items():
+        parts.setdefault(kind._replace(category=""), []).append(rows)
+    return {kind: joined(rows) for kind, rows in parts.items()}
+
+
+def _count(cells: Mapping[Kind, Rows], split: CodeArray) -> dict[str, Counts]:
+    """Return for each of PLACES how many images of each cell are there, of those that have any."""
+    return {
+        place: {
+            cell: number
+            for cell, rows in cells.items()
+            if (number := int(np.count_nonzero(split[rows] == code)))
+        }
+        for code, place in enumerate(PLACES)
+    }
+
+
+def _matching(counts: Mapping[str, Counts]) -> dict[str, Counts]:
+    """Return those `counts` of SPLITS whose category both classes have."""
+    common = _common_categories({cell for split in SPLITS for cell in counts[split]})
+    return {
+        split: {cell: count for cell, count in counts[split].items() if cell.category in common}
+        for split in SPLITS
+    }
 
 
 def _least(rows: Numbers, rank: UInt64Array, number: int) -> Numbers:
     """Return the `number` of `rows` with the smallest `rank`."""
-    if number in (0, len(rows)):
-        return rows[:number]
+    if number == len(rows):
+        return rows
     return rows[np.argpartition(rank[rows], number)[:number]]
 
 
-def _quotas(supply: pd.Series, params: SplitParams) -> pd.Series:
-    """Return how many images to draw of each cell of `supply`."""
-    # As many of a category as the class that has fewer of it, split by split.
-    by_class = supply.groupby(["split", "mix", "label"]).sum().unstack("label", fill_value=0)
-    limits = by_class.min(axis=1)
+def _quotas(supply: Mapping[str, Counts], params: SplitParams) -> dict[str, Counts]:
+    """Return how many images to draw of each cell of `supply`, split by split."""
+    limits = {split: _limits(cells) for split, cells in supply.items()}
     sizes = _split_sizes(supply, limits, params)
-    quotas = {}
-    for split, size in sizes.items():
-        limit = limits[split]
-        categories = limit.index[webster_sequence(limit.to_numpy(), size)].tolist()
-        for label in LABELS:
-            for cell, count in fill(categories, supply[split, label].to_dict()).items():
-                quotas[split, label, *cell] = count
-    return pd.Series(quotas).reindex(supply.index, fill_value=0)
+    return {split: _quota(supply[split], limits[split], size) for split, size in sizes.items()}
 
 
-def _split_sizes(supply: pd.Series, limits: pd.Series, params: SplitParams) -> dict[str, int]:
+def _limits(cells: Counts) -> dict[str, int]:
+    """Return as many of each category as the class that has fewer of it."""
+    images = {label: Counter[str]() for label in LABELS}
+    for cell, count in cells.items():
+        images[cell.label][cell.category] += count
+    categories = sorted({cell.category for cell in cells})
+    return {name: min(of_class[name] for of_class in images.values()) for name in categories}
+
+
+def _quota(cells: Counts, limit: Mapping[str, int], size: int) -> Counts:
+    names = np.array(list(limit), object)
+    categories = names[webster_sequence(list(limit.values()), size)].tolist()
+    quota = {}
+    for label in LABELS:
+        available = {(k.method, k.category): n for k, n in cells.items() if k.label == label}
+        for (method, category), count in fill(categories, available).items():
+            quota[Kind(label, method, category)] = count
+    return quota
+
+
+def _split_sizes(
+    supply: Mapping[str, Counts], limits: Mapping[str, Mapping[str, int]], params: SplitParams
+) -> dict[str, int]:
     """Return the images of each class in each split.
 
     Raises:
         InputError: a split gets none, or has fewer than its share.
     """
-    room = limits.groupby("split").sum().reindex(SPLITS, fill_value=0).to_numpy()
+    room = np.array([sum(limits[split].values()) for split in SPLITS])
     weights = (
         1 - params.val_fraction - params.test_fraction,
         params.val_fraction,
@@ -155,7 +186,7 @@ def _split_sizes(supply: pd.Series, limits: pd.Series, params: SplitParams) -> d
     for split, has in zip(SPLITS, room, strict=True):
         if sizes[split] > has or not has:
             cure = f"ask for at most {most}, " if least <= most else ""
-            raise InputError(_too_few(supply, split, int(has), max(sizes[split], 1), cure))
+            raise InputError(_too_few(supply[split], split, int(has), max(sizes[split], 1), cure))
         if not sizes[split]:
             raise InputError(_no_share(split, int(has), wanted, least, most))
     return sizes
@@ -190,9 +221,9 @@ def _nth(mask: NDArray[np.bool_], n: int) -> int:
     return int(places[n]) if n < len(places) else len(mask)
 
 
-def _too_few(supply: pd.Series, split: str, has: int, needs: int, cure: str) -> str:
+def _too_few(cells: Counts, split: str, has: int, needs: int, cure: str) -> str:
     found = "; ".join(
-        f"{name} " + (", ".join(f"{m} {n}" for m, n in _methods(supply, split, label)) or "none")
+        f"{name} " + (", ".join(f"{m} {n}" for m, n in _methods(cells, label)) or "none")
         for label, name in LABELS.items()
     )
     return (
@@ -202,18 +233,18 @@ def _too_few(supply: pd.Series, split: str, has: int, needs: int, cure: str) -> 
     )
 
 
-def _methods(supply: pd.Series, split: str, label: int) -> list[tuple[str, int]]:
+def _methods(cells: Counts, label: int) -> list[tuple[str, int]]:
     counts: Counter[str] = Counter()
-    cells: dict[Any, int] = supply.to_dict()
-    for (of_split, of_label, method, _), count in cells.items():
-        if (of_split, of_label) == (split, label):
-            counts[method] += count
+    for cell, count in cells.items():
+        if cell.label == label:
+            counts[cell.method] += count
     return sorted(counts.items())
 
 
-def _common_categories(supply: pd.Series) -> set[str]:
-    cells = supply.index.to_frame()
-    found = {label: set(cells.loc[cells["label"] == label, "mix"]) for label in LABELS}
+def _common_categories(cells: Iterable[Kind]) -> set[str]:
+    found: dict[int, set[str]] = {label: set() for label in LABELS}
+    for cell in cells:
+        found[cell.label].add(cell.category)
     for label, name in LABELS.items():
         if not found[label]:
             raise InputError(f"there is no {name} image; both classes are needed")
@@ -227,16 +258,18 @@ def _common_categories(supply: pd.Series) -> set[str]:
     return common
 
 
-def summary(metadata: pd.DataFrame, split: pd.Categorical) -> dict[str, Any]:
+def summary(metadata: pd.DataFrame | Images, split: pd.Categorical) -> dict[str, Any]:
     """Return the metrics: what `split` draws from `metadata`, how evenly, and what it leaves out.
 
     `imbalance` is 1 - smallest / largest: 0 where all have the same number of images, 1 where one
     has none.
     """
     images = coded(metadata)
-    label = images["label"].cat.rename_categories(LABELS)
-    _, count = _count(images.assign(label=label), split, KIND)
-    cells = [_Cell._make(row) for row in count[count > 0].reset_index().to_numpy().tolist()]
+    cells = [
+        _Cell(place, LABELS[kind.label], kind.method, kind.category, count)
+        for place, counts in _count(images.kinds, split.codes).items()
+        for kind, count in counts.items()
+    ]
     used = [cell for cell in cells if cell.split != LEFT_OUT]
     drawn = [cell for cell in used if cell.split != HOLDOUT]
     total = _total(drawn)
@@ -277,15 +310,15 @@ def _by(attribute: str, cells: Iterable[_Cell]) -> dict[str, int]:
     return {name: _total(part) for name, part in _parts(attribute, cells).items()}
 
 
-def _leaked_groups(images: pd.DataFrame, split: pd.Categorical) -> int:
+def _leaked_groups(images: Images, split: pd.Categorical) -> int:
     used = np.flatnonzero(split != LEFT_OUT)
     # What is held out may share a group with test: neither is trained on.
-    place = split[used].codes
+    place = split.codes[used]
     side = np.where(place == PLACES.index(HOLDOUT), PLACES.index("test"), place)
-    sides = np.zeros(len(images), np.uint8)  # a bit for each
-    group = used + images["to_representative"].to_numpy()[used]
+    sides = np.zeros(len(split), np.uint8)  # a bit for each
+    group = used + images.to_representative[used]
     np.bitwise_or.at(sides, group, np.left_shift(1, side).astype(np.uint8))
-    return int((np.bitwise_count(sides) > 1).sum())
+    return int(np.count_nonzero(np.bitwise_count(sides) > 1))
 
 
 def _counts(cells: Iterable[_Cell]) -> dict[str, Any]:
