@@ -24,7 +24,7 @@ from src.files import write_json
 from src.measures import Measures, measure
 from src.parallel import map_images
 from src.params import STRICT, load_params
-from src.ranks import group_keys, image_keys
+from src.ranks import count_distinct, group_keys, image_keys
 from src.raw import read_index
 from src.schema import LABELS, METADATA, compact, write_table
 from src.shards import ShardReader
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_unreadable(unreadable, len(index), params.max_unreadable)
     del index  # of millions of rows; below, one column takes the place of another
     metadata["key"] = image_keys(metadata["image_id"])
-    given_groups = len(np.unique(group_keys(metadata)))
+    given_groups = count_distinct(group_keys(metadata))
     metadata["group"] = merged_groups(metadata, params.max_hash_distance)
     metrics = summary(metadata, given_groups, unreadable)
     write_table(metadata, args.metadata_csv, METADATA)
@@ -134,7 +134,7 @@ def summary(
             "count": len(sizes),
             "largest": int(sizes.max()),
             "merged_by_duplicates": given_groups - len(sizes),
-            "exact_copies": len(metadata) - len(np.unique(content_keys(metadata))),
+            "exact_copies": len(metadata) - count_distinct(content_keys(metadata)),
             "without_hash": int((metadata["perceptual_hash"] == "").sum()),
         },
     }

@@ -37,6 +37,13 @@ def group_keys(images: pd.DataFrame) -> UInt64Array:
     return keys
 
 
+def count_distinct(keys: UInt64Array) -> int:
+    """Return how many different keys there are."""
+    # numpy's unique would put millions into a hash table: fifty times as long, and more memory.
+    keys = np.sort(keys)
+    return int(np.count_nonzero(keys[1:] != keys[:-1])) + min(1, len(keys))
+
+
 def ranks(keys: UInt64Array, seed: int) -> UInt64Array:
     """Return one pseudo-random uint64 per key, a different permutation for every seed.
 

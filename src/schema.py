@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
 from src.command import InputError
 from src.files import replacing
+from src.ranks import count_distinct
 
 REAL, FAKE = 0, 1
 LABELS = {REAL: "real", FAKE: "fake"}
@@ -178,5 +178,5 @@ def _check_values(table: pd.DataFrame, path: Path | str) -> None:
 
 def _are_unique(table: pd.DataFrame) -> bool:
     # Different keys are of different images, and numbers: to compare names takes ten times as much.
-    has_keys = "key" in table and len(np.unique(table["key"])) == len(table)
+    has_keys = "key" in table and count_distinct(table["key"].to_numpy()) == len(table)
     return has_keys or bool(table["image_id"].is_unique)

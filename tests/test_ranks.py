@@ -5,7 +5,7 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.ranks import group_keys, image_key, image_keys, ranks
+from src.ranks import count_distinct, group_keys, image_key, image_keys, ranks
 
 SEEDS = st.integers(0, 2**32)
 
@@ -40,3 +40,8 @@ def test_a_draw_is_uniform() -> None:
     keys = image_keys(f"a/{i}" for i in range(10_000))
     first = (np.argsort(ranks(keys, 0))[:5000] < 5000).mean()
     assert abs(first - 0.5) < 4 * 0.5 / np.sqrt(10_000)
+
+
+@given(keys=st.lists(st.integers(0, 5)))
+def test_distinct_keys_are_counted(keys: list[int]) -> None:
+    assert count_distinct(np.array(keys, np.uint64)) == len(set(keys))
