@@ -3,6 +3,7 @@
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,6 +45,7 @@ class Embedder(nn.Module):
         self.detector = detector
         self.classes = len(detector.identity.classes)
         self._seen = threading.local()
+        self._quick = detector.blueprint.quick(detector.network)
         _keep_freed_memory()
         self._threads = ThreadPoolExecutor(_parallel_parts())
         last_layer(detector.network, self.classes).register_forward_pre_hook(self._see)
@@ -54,14 +56,14 @@ class Embedder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits and features side by side, (B, classes + width), of uint8 crops."""
         if images.device.type != "cpu":
-            return self._both(images)
+            return self._both(self.detector.network, images)
         _, height, width, _ = images.shape
         parts = torch.split(images, max(1, _PIXELS_AT_ONCE // (height * width)))
-        return torch.cat(list(self._threads.map(self._both, parts)))
+        return torch.cat(list(self._threads.map(partial(self._both, self._quick), parts)))
 
     @torch.no_grad()  # each thread has a switch of its own
-    def _both(self, images: Tensor) -> Tensor:
-        logits = self.detector(images)
+    def _both(self, network: nn.Module, images: Tensor) -> Tensor:
+        logits = network(self.detector.normalised(images))
         return torch.cat([logits, self._seen.features.to(logits.dtype)], dim=1)
 
     def of_crops(self, crops: Crops) -> Tensor:

@@ -123,6 +123,13 @@ class Blueprint:
         """
         adopt(network, state, (), origin)
 
+    def quick(self, network: nn.Module) -> nn.Module:
+        """Return what gives the logits of `network`, to rounding, faster on a CPU.
+
+        It shares the weights, knows no dropout, and calls the last layer with the same features.
+        """
+        return network
+
     def loss(
         self, network: nn.Module, pixels: Tensor, targets: Tensor, label_smoothing: float
     ) -> Tensor:
