@@ -3,6 +3,7 @@
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ _DIGITS = 6  # of a logit: what lies below is noise of the hardware
 # What a processor's caches hold of a network: with larger batches its memory is the limit, and
 # the system, which maps and clears it anew for every layer.
 _PIXELS_AT_ONCE = 2**16
+_LARGEST_KEPT = 2**25 - 2**16  # bytes; glibc's limit with room for its own header
 
 
 class Embedding(NamedTuple):
@@ -43,6 +45,8 @@ class Embedder(nn.Module):
         self.detector = detector
         self.classes = len(detector.identity.classes)
         self._seen = threading.local()
+        self._quick = detector.blueprint.quick(detector.network)
+        _keep_freed_memory()
         self._threads = ThreadPoolExecutor(_parallel_parts())
         last_layer(detector.network, self.classes).register_forward_pre_hook(self._see)
 
@@ -52,14 +56,14 @@ class Embedder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits and features side by side, (B, classes + width), of uint8 crops."""
         if images.device.type != "cpu":
-            return self._both(images)
+            return self._both(self.detector.network, images)
         _, height, width, _ = images.shape
         parts = torch.split(images, max(1, _PIXELS_AT_ONCE // (height * width)))
-        return torch.cat(list(self._threads.map(self._both, parts)))
+        return torch.cat(list(self._threads.map(partial(self._both, self._quick), parts)))
 
     @torch.no_grad()  # each thread has a switch of its own
-    def _both(self, images: Tensor) -> Tensor:
-        logits = self.detector(images)
+    def _both(self, network: nn.Module, images: Tensor) -> Tensor:
+        logits = network(self.detector.normalised(images))
         return torch.cat([logits, self._seen.features.to(logits.dtype)], dim=1)
 
     def of_crops(self, crops: Crops) -> Tensor:
@@ -82,6 +86,16 @@ def _parallel_parts() -> int:
     # Processes of one machine share its cores, and so do the threads of each part.
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(1, (os.cpu_count() or 1) // processes // torch.get_num_threads())
+
+
+def _keep_freed_memory() -> None:
+    """Let one layer of a network have the memory of the one before.
+
+    glibc asks the system for every block above a threshold, and gives it back when it is freed:
+    each page is cleared and mapped anew for every layer. It raises the threshold, and how much it
+    keeps, to the largest block of that kind that it has seen freed, so one is freed here.
+    """
+    torch.empty(_LARGEST_KEPT, dtype=torch.uint8)
 
 
 class _Counting(nn.Module):

@@ -14,6 +14,9 @@ def fix_arithmetic(threads: int) -> None:
     # cuBLAS reads it when it is first used.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
+    # With them torch fills fresh memory with NaN, to show who reads what nobody wrote. No operation
+    # does: each writes all of its result, so the fill would only cost a pass over memory.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_num_threads(threads)
 
 

@@ -51,6 +51,14 @@ IDENTITY = Identity(
 )
 
 
+def test_pixels_are_normalised_by_their_channel() -> None:
+    detector, images = Detector(IDENTITY), random_images()
+    expected = (images.float() - detector.mean) / detector.std
+    found = detector.normalised(images)
+    torch.testing.assert_close(found, expected.permute(0, 3, 1, 2), atol=0, rtol=0)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_pixels_are_normalised_on_the_device() -> None:
     white = Detector(IDENTITY).normalised(torch.full((1, 2, 2, 3), 255, dtype=torch.uint8))
     assert white.shape == (1, 3, 2, 2)

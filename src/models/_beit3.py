@@ -66,6 +66,10 @@ class Beit3(Blueprint):
         with torch.no_grad():
             network.get_parameter("head.weight").mul_(0.001)
 
+    def quick(self, network: nn.Module) -> nn.Module:
+        """Return a `_Quick` of the network."""
+        return _Quick(network)
+
     @torch.no_grad()
     def start(self, network: nn.Module, pixels: Tensor, seed: int) -> None:
         """Give a network without published weights a start from which it learns fine traces.
@@ -89,6 +93,40 @@ class Beit3(Blueprint):
         weight, bias = _whitening(rows, projection.out_channels, generator)
         projection.weight.copy_(weight.view_as(projection.weight))
         projection.bias.copy_(bias)
+
+
+class _Quick(nn.Module):
+    """The network without what no logit needs, and its patches by a product of matrices.
+
+    The head sees the mean over the patches, and a mean passes through a linear layer: the last one,
+    of the widest features, sees a single mean instead of every patch.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        network: Any = self.network  # timm has no types
+        tokens = network._pos_embed(_patches(network.patch_embed.proj, pixels))
+        *blocks, last = network.blocks
+        for block in blocks:
+            tokens = block(tokens)
+        tokens = tokens + last.attn(last.norm1(tokens))
+        hidden = last.mlp.norm(last.mlp.act(last.mlp.fc1(last.norm2(tokens))))
+        mean, mean_hidden = (part[:, 1:].mean(1) for part in (tokens, hidden))  # no class token
+        logits: Tensor = network.head(network.fc_norm(mean + last.mlp.fc2(mean_hidden)))
+        return logits
+
+
+def _patches(projection: nn.Conv2d, pixels: Tensor) -> Tensor:
+    """Return what `projection` makes of patches that do not overlap, (B, patches, channels)."""
+    side = projection.kernel_size[0]
+    # (B, 3, rows, columns, side, side); the channels of a pixel are next to each other in memory.
+    patches = pixels.unfold(2, side, side).unfold(3, side, side)
+    rows = patches.permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(1, 2)
+    weight = projection.weight.permute(0, 2, 3, 1).flatten(1)
+    return nn.functional.linear(rows, weight, projection.bias)
 
 
 def _whitening(rows: Tensor, width: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
