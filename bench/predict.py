@@ -24,7 +24,7 @@ from src.models import Detector, ModelParams, build_detector
 from src.params import load_params
 from src.predict import PredictParams
 from src.schema import LABELS
-from src.scoring import fake_logit, fix_arithmetic
+from src.scoring import fake_logit, prepare_torch
 from src.shards import ShardReader
 
 IMAGES, ROUNDS = 512, 3
@@ -33,7 +33,7 @@ IMAGES, ROUNDS = 512, 3
 def run(scale: float, folder: Path) -> Outcome:
     """Score the same images with params.yaml's detector, untrained: its speed is the same."""
     model, params = load_params(ModelParams, "model"), load_params(PredictParams, "predict")
-    fix_arithmetic(params.threads)
+    prepare_torch(params.threads)
     count, per_side = max(8, round(IMAGES * scale)), params.crops_per_side
     table, raw = shard_table(make_jpegs(count), folder / "raw"), folder / "raw"
     detector = build_detector(model, tuple(LABELS.values()), seed=0).eval()

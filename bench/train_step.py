@@ -25,7 +25,7 @@ from src.augment import AugmentParams
 from src.images import Batch
 from src.models import Detector, ModelParams
 from src.params import load_params
-from src.scoring import fix_arithmetic
+from src.scoring import prepare_torch
 from src.train import Settings, prepare
 from src.training.checkpoints import Checkpoint
 from src.training.loop import Training
@@ -41,7 +41,7 @@ def run(scale: float, folder: Path) -> Outcome:
     """Update two copies of params.yaml's detector in turn, on the same batches in memory."""
     settings = read_settings()
     params = settings.train
-    fix_arithmetic(params.threads)
+    prepare_torch(params.threads)
     table = make_images(max(2 * params.batch_size, round(IMAGES * scale)), folder)
     detector, sets = prepare(table, folder / "raw", settings)
     copy = deepcopy(detector)
@@ -99,7 +99,7 @@ def peak_of_epochs(table: pd.DataFrame, folder: Path, epochs: int) -> list[float
     """
     settings = read_settings()
     params = replace(settings.train, epochs=epochs, patience=epochs, warmup_epochs=1)
-    fix_arithmetic(params.threads)
+    prepare_torch(params.threads)
     detector, sets = prepare(table, folder / "raw", settings._replace(train=params))
     training = Training(detector, sets, params, Accelerator(), WORKERS)
     held, peaks, ended = [0.0], [], Event()

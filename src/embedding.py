@@ -21,7 +21,6 @@ _DIGITS = 6  # of a logit: what lies below is noise of the hardware
 # What a processor's caches hold of a network: with larger batches its memory is the limit, and
 # the system, which maps and clears it anew for every layer.
 _PIXELS_AT_ONCE = 2**16
-_LARGEST_KEPT = 2**25 - 2**16  # bytes; glibc's limit with room for its own header
 
 
 class Embedding(NamedTuple):
@@ -46,7 +45,6 @@ class Embedder(nn.Module):
         self.classes = len(detector.identity.classes)
         self._seen = threading.local()
         self._quick = detector.blueprint.quick(detector.network)
-        _keep_freed_memory()
         self._threads = ThreadPoolExecutor(_parallel_parts())
         last_layer(detector.network, self.classes).register_forward_pre_hook(self._see)
 
@@ -86,16 +84,6 @@ def _parallel_parts() -> int:
     # Processes of one machine share its cores, and so do the threads of each part.
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(1, (os.cpu_count() or 1) // processes // torch.get_num_threads())
-
-
-def _keep_freed_memory() -> None:
-    """Let one layer of a network have the memory of the one before.
-
-    glibc asks the system for every block above a threshold, and gives it back when it is freed:
-    each page is cleared and mapped anew for every layer. It raises the threshold, and how much it
-    keeps, to the largest block of that kind that it has seen freed, so one is freed here.
-    """
-    torch.empty(_LARGEST_KEPT, dtype=torch.uint8)
 
 
 class _Counting(nn.Module):

@@ -23,7 +23,7 @@ from src.models import Detector, load_detector
 from src.params import STRICT, load_params
 from src.reference import load_reference
 from src.schema import ERRORS, LABELS, NEIGHBOURS, SPLIT_TABLE, read_table
-from src.scoring import fix_arithmetic
+from src.scoring import prepare_torch
 from src.shards import ShardReader
 
 KINDS = ("false positive", "false negative")
@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     errors = read_table(args.errors_csv, ERRORS)
     neighbours = read_table(args.neighbours_csv, NEIGHBOURS)
     pictures = Pictures(read_table(args.splits_csv, SPLIT_TABLE), args.raw)
-    fix_arithmetic(params.threads)
+    prepare_torch(params.threads)
     detector = load_detector(args.weights, args.identity).to(Accelerator().device)
     crops_per_side = load_reference(args.reference).crops_per_side
     heatmap = Heatmap(detector, crops_per_side, params.heatmap_cells)

@@ -27,7 +27,7 @@ from src.heatmap import occlusion, paint
 from src.images import Crops
 from src.models import load_detector
 from src.reference import Reference, load_reference, nearest
-from src.scoring import fix_arithmetic
+from src.scoring import prepare_torch
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def judge_own_images(args: argparse.Namespace) -> None:
     found = list(find_images(args.images, sys.stdin))
     if not found:
         raise InputError(f"no images in {' '.join(args.images)}")
-    fix_arithmetic(threads=1)  # of each part of a batch: see Embedder
+    prepare_torch(threads=1)  # of each part of a batch: see Embedder
     judge = load_judge(args.models)
     if args.heatmap:
         _make_folder(args.heatmap)

@@ -23,7 +23,7 @@ from src.params import STRICT, load_params
 from src.ranks import image_keys, ranks
 from src.reference import FloatArray, IntArray, Reference, nearest, save_reference, to_unit_length
 from src.schema import NEIGHBOURS, PREDICTIONS, SPLIT_TABLE, read_table, write_table
-from src.scoring import fix_arithmetic
+from src.scoring import prepare_torch
 
 FILES = ("splits", "raw", "weights", "identity", "predictions", "neighbours", "reference")
 
@@ -140,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     params = load_params(PredictParams, "predict")
     splits = read_table(args.splits, SPLIT_TABLE)
-    fix_arithmetic(params.threads)
+    prepare_torch(params.threads)
     accelerator = Accelerator()
     detector = load_detector(args.weights, args.identity)
     predictions = predict(splits, args.raw, detector, params, accelerator)

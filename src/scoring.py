@@ -7,10 +7,15 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from src.images import ImageSet, build_loader, consecutive
+from src.memory import keep_freed_memory
 
 
-def fix_arithmetic(threads: int) -> None:
-    """Make torch add numbers up in the same order every time, with `threads` CPU threads."""
+def prepare_torch(threads: int) -> None:
+    """Make torch add numbers up in the same order every time, with `threads` CPU threads.
+
+    And with the memory that it has: most of what it needs for a batch it needed for the last.
+    """
+    keep_freed_memory()
     # cuBLAS reads it when it is first used.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)

@@ -32,7 +32,7 @@ from src.params import load_params
 from src.pixels import PixelStore, kept_pixels, usable_space
 from src.ranks import ranks
 from src.schema import FAKE, LABELS, REAL, SPLIT_TABLE, read_table
-from src.scoring import fix_arithmetic
+from src.scoring import prepare_torch
 from src.training.batch_picture import draw_batch
 from src.training.checkpoints import (
     SCRATCH_VARIABLE,
@@ -92,7 +92,7 @@ def train_detector(
     """
     check_classes(table)
     accelerator = Accelerator(mixed_precision=_ACCELERATE_NAMES[settings.train.precision])
-    fix_arithmetic(settings.train.threads)  # after accelerate, which has a number of its own
+    prepare_torch(settings.train.threads)  # after accelerate, which has a number of its own
     if settings.train.precision == "fp16" and not accelerator.scaler:
         raise InputError("train.precision = 'fp16' needs a GPU: choose fp32 or bf16")
     main_process = accelerator.is_main_process

@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 
 from src.command import InputError
-from src.scoring import fix_arithmetic
+from src.scoring import prepare_torch
 from src.train import prepare
 from src.training.checkpoints import Checkpoint
 from src.training.closed_form import Solving
@@ -30,7 +30,7 @@ def table(root: Path) -> pd.DataFrame:
 
 
 def build(table: pd.DataFrame, root: Path, **changes: Any) -> Solving:
-    fix_arithmetic(1)
+    prepare_torch(1)
     chosen = settings(epochs=2, **changes)
     model = type(MODEL)(**(vars(MODEL) | {"name": "univfd", "backbone": "resnet10t"}))
     detector, sets = prepare(table, root, chosen._replace(model=model))

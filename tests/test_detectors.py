@@ -20,7 +20,7 @@ from src.models.ela_cnn import BLUEPRINT as ELA
 from src.models.npr import Relations
 from src.models.xray import BoundaryNet, blend
 from src.predict import PredictParams, predict
-from src.scoring import fix_arithmetic
+from src.scoring import prepare_torch
 from src.train import Settings, prepare
 from src.training.checkpoints import Checkpoint
 from src.training.closed_form import Solving
@@ -69,7 +69,7 @@ def table(root: Path) -> pd.DataFrame:
 
 
 def fit(name: str, table: pd.DataFrame, root: Path, folder: Path) -> Training | Solving:
-    fix_arithmetic(1)
+    prepare_torch(1)
     chosen = toy(name)
     detector, sets = prepare(table, root, chosen)
     kind = Solving if isinstance(detector.network, ClosedForm) else Training
@@ -100,7 +100,7 @@ def test_a_toy_is_learnt_saved_and_predicted(
 
 @pytest.mark.parametrize("name", STRIDED)
 def test_a_batch_is_learnt_by_heart(name: str) -> None:
-    fix_arithmetic(1)
+    prepare_torch(1)
     pictures = [make_image(i, 64, fake=i % 2 == 1) for i in range(12)]
     images, targets = torch.from_numpy(np.stack(pictures)), torch.arange(12) % 2
     detector = build_detector(replace(model(name), image_size=64), CLASSES, 0)

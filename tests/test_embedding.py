@@ -86,10 +86,10 @@ from dataclasses import replace
 import torch
 from src.embedding import Embedder
 from src.models import build_detector
-from src.scoring import fix_arithmetic
+from src.scoring import prepare_torch
 from tests.make_training import MODEL
 
-fix_arithmetic(threads=1)
+prepare_torch(threads=1)
 model = replace(MODEL, name="beit3_tiny", image_size=64)
 embedder = Embedder(build_detector(model, ("real", "fake"), 0).eval())
 images = torch.zeros(128, 64, 64, 3, dtype=torch.uint8)

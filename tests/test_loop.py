@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from src.command import InputError
 from src.models import Detector
 from src.models._weights import StateDict
-from src.scoring import fix_arithmetic
+from src.scoring import prepare_torch
 from src.train import prepare
 from src.training.checkpoints import Checkpoint
 from src.training.loop import Training
@@ -38,7 +38,7 @@ def table(root: Path) -> Any:
 def build(
     table: Any, root: Path, workers: int = 0, drop_path: float = 0.2, **changes: Any
 ) -> Training:
-    fix_arithmetic(1)
+    prepare_torch(1)
     chosen = settings(**changes)
     chosen = chosen._replace(model=replace(chosen.model, drop_path=drop_path))
     detector, sets = prepare(table, root, chosen)
@@ -55,7 +55,7 @@ def same(first: StateDict, second: StateDict) -> bool:
 
 def test_eight_images_are_learnt_by_heart(tmp_path: Path) -> None:
     table = make_split(tmp_path / "raw", [("train", 2), ("val", 2)], size=32)
-    fix_arithmetic(1)
+    prepare_torch(1)
     chosen = settings(PLAIN, epochs=40, patience=40, learning_rate=3e-3, label_smoothing=0.0)
     detector, sets = prepare(table, tmp_path / "raw", chosen)
     training = Training(detector, sets, chosen.train, Accelerator(cpu=True), 0)
@@ -207,7 +207,7 @@ def scaled(table: Any, root: Path) -> Training:
 
 
 def test_the_scale_of_fp16_survives_an_interruption(table: Any, root: Path, tmp_path: Path) -> None:
-    fix_arithmetic(1)
+    prepare_torch(1)
     whole, cut = scaled(table, root), scaled(table, root)
     whole.run(Checkpoint(tmp_path / "whole"), ignore)
     batches = map(cut.sets.train.__getitems__, cut.order.requests(0))

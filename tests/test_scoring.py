@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from src.images import GridCrops, ImageSet, View
 from src.models import build_detector
 from src.schema import SPLIT_TABLE, read_table, write_table
-from src.scoring import Scorer, fix_arithmetic
+from src.scoring import Scorer, prepare_torch
 from tests.make_training import MODEL, make_split
 
 VIEW = View(size=32, fit="native")
@@ -30,7 +30,7 @@ torch.save(score_folder(folder, accelerator), folder / f"{accelerator.process_in
 
 
 def score_folder(folder: Path, accelerator: Accelerator) -> torch.Tensor:
-    fix_arithmetic(1)
+    prepare_torch(1)
     detector = build_detector(MODEL, ("real", "fake"), 0)
     table = read_table(folder / "splits.csv", SPLIT_TABLE)
     images = ImageSet(table, folder / "raw", GridCrops(detector.identity.view, 2))

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from scipy import special
 from tqdm import tqdm
 
+from src.memory import keep_freed_memory
+
 logger = logging.getLogger(__name__)
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-_MAPPED = 128 * 2**10  # bytes from which glibc maps an array rather than taking it from its heap
 Statistic = Callable[[FloatArray], Mapping[str, Any]]
 
 
@@ -40,8 +41,7 @@ def bootstrap(
     """
     names, codes = np.unique(groups, return_inverse=True)
     generator = np.random.default_rng(seed)
-    if codes.nbytes >= _MAPPED:
-        _keep_freed_memory()
+    keep_freed_memory()
     drawn = []
     # Nothing is shown of what takes a moment.
     for _ in tqdm(range(rounds), desc="bootstrap", unit=" rounds", delay=3, leave=False):
@@ -127,10 +127,3 @@ def _wilson(rate: FloatArray, images: FloatArray, z: float) -> Interval:
     centre = rate * images + z**2 / 2
     half = z * np.sqrt(rate * (1 - rate) * images + z**2 / 4)
     return Interval((centre - half) / (images + z**2), (centre + half) / (images + z**2))
-
-
-def _keep_freed_memory() -> None:
-    # Arrays this large are returned to the kernel when freed, and to fault their pages in again
-    # costs more than the arithmetic, unless glibc has seen a still larger one freed (mallopt(3),
-    # M_MMAP_THRESHOLD: it learns up to 32 MiB). Harmless where memory comes from elsewhere.
-    np.ones(2**22 - 2**10).sum()

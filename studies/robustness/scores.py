@@ -19,7 +19,7 @@ from src.params import load_params
 from src.ranks import image_keys, ranks
 from src.reference import load_reference
 from src.schema import SPLIT_TABLE, read_table, write_table
-from src.scoring import fake_logit, fix_arithmetic
+from src.scoring import fake_logit, prepare_torch
 from studies.robustness.conditions import (
     CLEAN,
     PARAMS,
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     test = drawn(splits[splits["split"] == "test"], params)
     if test.empty:
         raise InputError(f"{args.splits_csv} has no test image")
-    fix_arithmetic(params.threads)
+    prepare_torch(params.threads)
     detector = load_detector(args.weights, args.identity)
     crops_per_side = load_reference(args.reference).crops_per_side
     table = scores(test, args.raw, detector, crops_per_side, params)
