@@ -4,6 +4,8 @@ import random
 import stat
 import struct
 import tarfile
+import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
@@ -21,7 +23,17 @@ from hypothesis import strategies as st
 
 from src.command import InputError
 from src.sources.cache import Cache
-from src.sources.origins import Missing, Origin, kaggle, open_origin, places, tars, whole, zips
+from src.sources.origins import (
+    Missing,
+    Origin,
+    kaggle,
+    open_origin,
+    parallel,
+    places,
+    tars,
+    whole,
+    zips,
+)
 from src.sources.origins.parallel import MAX_RUN, MAX_WASTE, in_order, runs
 from tests.make_artifact import image, make_artifact, tar_of, zip_of
 from tests.servers import Answer, Hub, Kaggle, Request, Server, part_of, serving
@@ -370,6 +382,54 @@ def test_results_come_in_order_and_errors_come_out() -> None:
     assert list(in_order(lambda x: x * x, range(100), 4)) == [x * x for x in range(100)]
     with pytest.raises(ZeroDivisionError):
         list(in_order(lambda x: 1 / x, [2, 1, 0, 1], 2))
+
+
+@pytest.mark.parametrize(
+    ("latency", "cpu", "limit", "expected"),
+    [
+        (0.025, 1e-4, 1e9, 128),  # far away: every doubling pays
+        (0.025, 1e-4, 3000, 64),  # the server sends no more than that
+        (0.025, 1e-4, 1000, 32),
+        (0.001, 1e-4, 1e9, 32),  # near: this process is busy
+    ],
+)
+def test_more_requests_are_in_flight_while_that_pays(
+    monkeypatch: pytest.MonkeyPatch, latency: float, cpu: float, limit: float, expected: int
+) -> None:
+    now = [0.0, 0.0]  # wall, processor
+    monkeypatch.setattr(parallel, "_clocks", lambda: tuple(now))
+    flight = parallel._Flight(32, 128)
+    for _ in range(2000):
+        now[0] += 1 / min(flight.now / latency, limit)
+        now[1] += cpu
+        flight.landed()
+    assert flight.now == expected
+
+
+def test_what_is_in_flight_fits_into_memory() -> None:
+    assert parallel.most_in_flight(12_000) == parallel.MOST_IN_FLIGHT
+    assert parallel.most_in_flight(4 * 2**20) == 64
+    assert parallel.most_in_flight(MAX_RUN) == parallel.most_in_flight(0) // 4 == 32
+
+
+def test_as_many_wait_for_a_far_server_as_are_in_flight() -> None:
+    busy, peak, lock = 0, 0, threading.Lock()
+
+    def work(number: int) -> int:
+        nonlocal busy, peak
+        with lock:
+            busy += 1
+            peak = max(peak, busy)
+        time.sleep(0.03)
+        with lock:
+            busy -= 1
+        return number
+
+    assert list(in_order(work, range(400), most=128)) == list(range(400))
+    assert 32 < peak <= 128
+    peak = 0
+    assert list(in_order(work, range(400))) == list(range(400))
+    assert peak == 32
 
 
 # --- tar archives

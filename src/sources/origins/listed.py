@@ -13,7 +13,7 @@ from src.command import InputError
 from src.sources.cache import cache_key
 from src.sources.origins import zips
 from src.sources.origins.listing import WHOLE_FILE, Member
-from src.sources.origins.parallel import IN_FLIGHT, MAX_RUN, in_order, runs
+from src.sources.origins.parallel import IN_FLIGHT, MAX_RUN, in_order, most_in_flight, runs
 from src.sources.origins.stores import Missing, Store
 from src.sources.origins.web import MAX_RANGES, Span
 
@@ -100,7 +100,9 @@ class ListedOrigin:
         Raises:
             InputError: the origin does not answer, refuses access, or a member is a zip bomb.
         """
-        return in_order(self._read_request, self._requests(self._plan(rows)))
+        requests = self._requests(self._plan(rows))
+        largest = max((sum(run.end - run.start for run in some) for some in requests), default=0)
+        return in_order(self._read_request, requests, most=most_in_flight(largest))
 
     def contents(self, rows: Rows) -> Iterator[bytes]:
         """Yield the content of each of these members, in their order, without joining requests.

@@ -21,7 +21,7 @@ from obstore import exceptions
 from obstore.store import HTTPStore, ObjectStore
 
 from src.command import InputError
-from src.sources.origins.parallel import IN_FLIGHT
+from src.sources.origins.parallel import MOST_IN_FLIGHT
 from src.sources.origins.web import Parts, Span, Web
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ class Store:
 
     @cached_property
     def _web(self) -> Web:
-        return Web(IN_FLIGHT)
+        return Web(MOST_IN_FLIGHT)
 
     def _explained(self, path: str, ask: Callable[[], Answer]) -> Answer:
         where = "/".join(filter(None, (self.url, path)))
