@@ -87,6 +87,9 @@ def _opened(path: Path, flags: int) -> Iterator[int]:
     file = os.open(path, flags | os.O_CLOEXEC)
     try:
         yield file
+    except OSError as error:
+        error.filename = str(path)  # a failed write does not know what it was writing
+        raise
     finally:
         os.close(file)
 

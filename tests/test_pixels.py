@@ -76,6 +76,15 @@ def test_a_file_cut_short_is_named(store: PixelStore) -> None:
         store.get(0)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_is_named(store: PixelStore) -> None:
+    store.path.unlink()
+    store.path.symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left on device.*pixels"):
+        store.put(0, picture(0))
+    assert store.get(0) is None
+
+
 def test_the_folder_is_for_one_run(tmp_path: Path) -> None:
     accelerator = Accelerator(cpu=True)
     killed = tmp_path / "pixels-8" / "pixels"
