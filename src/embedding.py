@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from src.images import Crops, ImageSet, default_workers
+from src.images import WORKERS_VARIABLE, Crops, ImageSet, default_workers
 from src.models import Detector
 from src.scoring import Scorer, fake_logit
 
@@ -21,6 +21,7 @@ _DIGITS = 6  # of a logit: what lies below is noise of the hardware
 # What a processor's caches hold of a network: with larger batches its memory is the limit, and
 # the system, which maps and clears it anew for every layer.
 _PIXELS_AT_ONCE = 2**16
+_QUICK = 2**16  # bytes of an image that is decoded in a millisecond; its crops take several
 
 
 class Embedding(NamedTuple):
@@ -86,6 +87,14 @@ def _parallel_parts() -> int:
     return max(1, (os.cpu_count() or 1) // processes // torch.get_num_threads())
 
 
+def _workers(images: ImageSet, device: torch.device) -> int:
+    """Return the number of loader processes: few where they would take cores from the network."""
+    is_quick = images.lengths.mean() < _QUICK
+    if device.type != "cpu" or os.environ.get(WORKERS_VARIABLE) or not is_quick:
+        return default_workers()
+    return default_workers() // 4
+
+
 class _Counting(nn.Module):
     def __init__(self, inner: nn.Module, bar: "tqdm[Any]", crops: int) -> None:
         super().__init__()
@@ -122,5 +131,5 @@ def embed(
     share = -(-len(images) // accelerator.num_processes)
     hidden = not accelerator.is_main_process
     with tqdm(total=share, desc=name, unit=" images", unit_scale=True, disable=hidden) as bar:
-        score = Scorer(images, batch_size, accelerator, default_workers())
+        score = Scorer(images, batch_size, accelerator, _workers(images, accelerator.device))
         return embedder.split(score(_Counting(embedder, bar, crops)))

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from src.embedding import Embedder, _parallel_parts, embed, last_layer
+from src.embedding import Embedder, _parallel_parts, _workers, embed, last_layer
 from src.images import GridCrops, ImageSet, View
 from src.models import Detector, build_detector, names
 from src.scoring import Scorer, fake_logit
@@ -117,3 +117,19 @@ def test_processes_and_the_threads_of_a_part_share_the_cores(
     assert _parallel_parts() == 2
     monkeypatch.setattr("torch.get_num_threads", lambda: 64)
     assert _parallel_parts() == 1
+
+
+def test_few_processes_load_small_images_beside_a_network_on_the_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REAL_OR_GENERATED_WORKERS", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    table = make_split(tmp_path / "raw")
+    crops = GridCrops(View(16, "native"), 1)
+    small = ImageSet(table, tmp_path / "raw", crops)
+    large = ImageSet(table.assign(length=3_000_000), tmp_path / "raw", crops)
+    processor, gpu = torch.device("cpu"), torch.device("cuda")
+    assert _workers(small, processor) == 2
+    assert _workers(large, processor) == _workers(small, gpu) == 8
+    monkeypatch.setenv("REAL_OR_GENERATED_WORKERS", "5")
+    assert _workers(small, processor) == 5
