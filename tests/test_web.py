@@ -69,7 +69,7 @@ def test_many_ranges_come_with_one_request(server: Server, cache: Cache, kind: s
     assert read(origin, NAMES) == wanted(NAMES)
     requests = server.requests[opening:]
     assert len(requests) <= 2 * IN_FLIGHT < origin.cost(origin.find(pa.array(NAMES)))[1]
-    assert all(asks_for_many(request) for request in requests[:IN_FLIGHT])
+    assert len([request for request in requests if not asks_for_many(request)]) <= 1  # left over
     own = sum(len(FILES[name]) for name in NAMES)
     heads = 130 * len(NAMES)  # what stands between the parts
     assert server.bytes_sent - sent - heads <= 1.4 * own  # images of half a kilobyte, zip headers
