@@ -31,7 +31,9 @@ from src.images import ImageSet, Request, View, build_loader
 from src.models import ModelParams
 from src.params import load_params
 from src.pixels import PixelStore
+from src.scoring import prepare_torch
 from src.shards import ShardReader
+from src.training.recipe import TrainParams
 
 IMAGES, BATCH, WORKERS, ROUNDS = 3840, 64, 2, 3
 LARGE = 224
@@ -45,6 +47,8 @@ Loader = Callable[[], Iterable[Any]]
 
 def run(scale: float, folder: Path) -> Outcome:
     """Read the same images through every loader, in turn."""
+    # As the train stage does; workers have it from here, those of the others too.
+    prepare_torch(load_params(TrainParams, "train").threads)
     count = max(4 * BATCH, round(IMAGES * scale) // BATCH * BATCH)
     jpegs = make_jpegs(count)
     table = shard_table(jpegs, folder / "raw", per_shard=-(-count // 8))

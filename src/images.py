@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
@@ -27,6 +28,7 @@ Crops = NDArray[np.uint8]  # (crops, size, size, 3)
 
 _MAX_ASPECT = 32  # long side over short side of an image that is resized; more is cut at its ends
 WORKERS_VARIABLE = "REAL_OR_GENERATED_WORKERS"  # the result does not depend on it
+_AHEAD = 4  # batches that a worker makes before anybody wants them
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -138,6 +140,7 @@ class ImageSet(Dataset[Batch]):
         self.represent = represent
         self.kept = kept
         self.numbers = table.index.to_numpy()
+        self.slots = _Slots()
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -154,7 +157,20 @@ class ImageSet(Dataset[Batch]):
             UndecodableImage: an image has been damaged since the metadata stage.
         """
         crops = (self._crops(row, request.epoch) for row in request.rows)
-        return Batch(_joined(crops, len(request.rows)), torch.tensor(request.rows))
+        return Batch(self._joined(crops, len(request.rows)), torch.tensor(request.rows))
+
+    def _joined(self, parts: Iterable[Crops], count: int) -> Tensor:
+        """Return `count` parts of equal shape as one tensor, filled one by one."""
+        batch = torch.empty(0, dtype=torch.uint8)
+        for number, part in enumerate(parts):
+            if number == 0:
+                shape = count, *part.shape
+                batch = torch.empty(shape, dtype=torch.uint8)
+                if get_worker_info():
+                    batch = self.slots.take(shape)
+                filled = batch.numpy()
+            filled[number] = part
+        return batch.flatten(0, 1)
 
     def _crops(self, row: int, epoch: int) -> Crops:
         crops = self.render(self._pixels(row), epoch, int(self.keys[row]))
@@ -177,24 +193,26 @@ class ImageSet(Dataset[Batch]):
             raise UndecodableImage(f"{self.ids[row]} in {place[0]}: {error}") from error
 
 
-def _joined(parts: Iterable[Crops], count: int) -> Tensor:
-    """Return `count` parts of equal shape as one tensor, filled one by one."""
-    batch = torch.empty(0, dtype=torch.uint8)
-    for number, part in enumerate(parts):
-        if number == 0:
-            batch = _new_batch((count, *part.shape))
-            filled = batch.numpy()
-        filled[number] = part
-    return batch.flatten(0, 1)
+class _Slots:
+    """Where a worker puts its batches together: memory that the process it works for sees as well.
 
+    Used again and again: for the system to clear and map new pages takes as long as the pixels do.
+    When a worker is asked for a batch, `_AHEAD` later than one that is being taken over, those
+    before that one are no longer needed.
+    """
 
-def _new_batch(shape: tuple[int, ...]) -> Tensor:
-    if get_worker_info() is None:
-        return torch.empty(shape, dtype=torch.uint8)
-    # In memory that the training process sees as well, as torch's own collation does: put
-    # together elsewhere, all pixels would be copied once more.
-    storage = torch.UntypedStorage._new_shared(math.prod(shape))  # type: ignore[no-untyped-call]
-    return torch.tensor([], dtype=torch.uint8).set_(storage).view(shape)
+    def __init__(self) -> None:
+        """Take no memory yet."""
+        self._slots = deque([torch.empty(0, dtype=torch.uint8)] * (_AHEAD + 1))
+
+    def take(self, shape: Sequence[int]) -> Tensor:
+        """Return the slot whose turn it is as a tensor of bytes, filled with whatever."""
+        slot, size = self._slots.popleft(), math.prod(shape)
+        if len(slot) < size:
+            memory = torch.UntypedStorage._new_shared(size)  # type: ignore[no-untyped-call]
+            slot = torch.empty(0, dtype=torch.uint8).set_(memory)
+        self._slots.append(slot)
+        return slot[:size].view(shape)
 
 
 def default_workers() -> int:
@@ -219,15 +237,31 @@ def consecutive(rows: int, batch_size: int, epoch: int = 0) -> list[Request]:
     return [Request(epoch, range(start, min(start + batch_size, rows))) for start in starts]
 
 
+class Loader:
+    """The batches that are requested, in their order, whatever the number of workers."""
+
+    def __init__(self, batches: DataLoader[Batch]) -> None:
+        """Hand over what `batches` yields."""
+        self._batches = batches
+
+    def __len__(self) -> int:
+        """Return the number of requests."""
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield batches that are the caller's to keep."""
+        return map(_out_of_slot, self._batches)
+
+
 def build_loader(
     images: ImageSet, requests: Iterable[Request], workers: int, pin_memory: bool = False
-) -> DataLoader[Batch]:
-    """Return a loader of one `Batch` per request, in their order, whatever the number of workers.
+) -> Loader:
+    """Return a loader of one `Batch` per request.
 
     Its worker processes live as long as the loader and fetch ahead across epochs.
     """
     _single_threaded(0)  # without workers the batches are made right here
-    return DataLoader(
+    batches = DataLoader(
         images,
         batch_sampler=requests,  # type: ignore[arg-type]  # its items go to `__getitems__` as is
         collate_fn=_as_is,
@@ -235,13 +269,20 @@ def build_loader(
         pin_memory=pin_memory,
         worker_init_fn=_single_threaded,
         persistent_workers=workers > 0,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=_AHEAD if workers else None,
         generator=torch.Generator(),  # else every iteration would advance torch's global stream
     )
+    return Loader(batches)
 
 
 def _as_is(batch: Any) -> Any:
     return batch  # `__getitems__` has put it together
+
+
+def _out_of_slot(batch: Batch) -> Batch:
+    # Pinned memory is a copy already, and without workers there are no slots.
+    is_slot = batch.images.is_shared()  # type: ignore[no-untyped-call]
+    return Batch(batch.images.clone(), batch.rows) if is_slot else batch
 
 
 def _single_threaded(_worker: int) -> None:

@@ -46,8 +46,11 @@ class Scorer:
         rank, processes = accelerator.process_index, accelerator.num_processes
         self.rows_each = -(-len(requests) // processes) * batch_size
         self.batch_size = batch_size
+        mine = requests[rank::processes]
+        self.rows = sum(len(request.rows) for request in mine)
         pin = accelerator.device.type == "cuda"
-        self.loader = build_loader(images, requests[rank::processes], workers, pin)
+        # A process without a share scores a batch all the same, to know how wide logits are.
+        self.loader = build_loader(images, mine or requests[:1], workers, pin)
 
     @torch.no_grad()
     def __call__(self, model: nn.Module) -> Tensor:
@@ -56,7 +59,7 @@ class Scorer:
         Every process gets all of them, bit for bit the same.
         """
         model.eval()
-        mine = torch.cat([self._logits(model, *batch) for batch in self.loader])
+        mine = torch.cat([self._logits(model, *batch) for batch in self.loader])[: self.rows]
         padded = mine.new_zeros(self.rows_each, mine.shape[1])
         padded[: len(mine)] = mine
         everyone = self.accelerator.gather(padded)  # (processes * rows_each, classes)

@@ -91,10 +91,8 @@ def train_detector(
             loss is no longer a number, or another process is training beside `scratch`.
     """
     check_classes(table)
-    accelerator = Accelerator(mixed_precision=_ACCELERATE_NAMES[settings.train.precision])
+    accelerator = _accelerate(settings.train.precision)
     prepare_torch(settings.train.threads)  # after accelerate, which has a number of its own
-    if settings.train.precision == "fp16" and not accelerator.scaler:
-        raise InputError("train.precision = 'fp16' needs a GPU: choose fp32 or bf16")
     main_process = accelerator.is_main_process
     with ExitStack() as stack:
         if main_process:
@@ -111,10 +109,20 @@ def train_detector(
         _check_agreement(training.update, accelerator)
         if main_process:
             _draw_images(sets, table, settings.train.seed, outputs.picture)
-        training.run(checkpoint, lambda epochs: write_curve(epochs, outputs.curve))
+        training.run(checkpoint, lambda _: _report(training, outputs))
         if main_process:
             _write(training, outputs)
             checkpoint.delete()
+
+
+def _accelerate(precision: str) -> Accelerator:
+    try:
+        accelerator = Accelerator(mixed_precision=_ACCELERATE_NAMES[precision])
+    except ValueError as error:  # bf16 on a GPU from before it
+        raise InputError(f"train.precision = {precision!r}: {error}") from error
+    if precision == "fp16" and not accelerator.scaler:
+        raise InputError("train.precision = 'fp16' needs a GPU: choose fp32 or bf16")
+    return accelerator
 
 
 def check_classes(table: pd.DataFrame) -> None:
@@ -204,17 +212,17 @@ def _draw_images(sets: Sets, table: pd.DataFrame, seed: int, path: Path) -> None
     draw_batch(batch.images.numpy(), shown["label"].map(LABELS) + "\n" + shown["method"], path)
 
 
-def _write(training: Fit, outputs: Outputs) -> None:
-    with replacing(outputs.weights) as temporary:
-        save_file(training.best_weights, temporary)
-    save_identity(training.detector.identity, outputs.identity)
+def _report(training: Fit, outputs: Outputs) -> None:
+    """Write what there is to see of a run while it goes on, and in the end."""
+    if not training.accelerator.is_main_process:
+        return
+    write_curve(training.history, outputs.curve)
     best = training.best
-    parameters = sum(weight.numel() for weight in training.detector.parameters())
     metrics = {
         "best_epoch": best.epoch,
         "epochs": len(training.history),
         "images_seen": training.images_seen,
-        "parameters": parameters,
+        "parameters": sum(weight.numel() for weight in training.detector.parameters()),
         "train_images": len(training.sets.train),
         "train_loss": best.train_loss,
         "val_images": len(training.sets.val),
@@ -223,6 +231,12 @@ def _write(training: Fit, outputs: Outputs) -> None:
         "val_auroc": best.val_auroc,
     }
     write_json({"train": metrics}, outputs.metrics)
+
+
+def _write(training: Fit, outputs: Outputs) -> None:
+    with replacing(outputs.weights) as temporary:
+        save_file(training.best_weights, temporary)
+    save_identity(training.detector.identity, outputs.identity)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -11,12 +11,15 @@ import torch
 from src.command import InputError
 from src.training.checkpoints import Checkpoint, fingerprint, only_trainer, scratch_folder
 
+# A loader process outlives its trainer a while; it ends with the input that it inherits.
 HOLD = """
-import sys, time
+import os, sys, time
 from pathlib import Path
-from typing import BinaryIO
 from src.training.checkpoints import only_trainer
 with only_trainer(Path(sys.argv[1])):
+    if not os.fork():
+        sys.stdin.read()
+        os._exit(0)
     print("held", flush=True)
     time.sleep(60)
 """
@@ -67,7 +70,9 @@ def test_a_crash_while_saving_leaves_the_state_before(
 
 def test_a_second_trainer_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == "held\n"
         with pytest.raises(InputError, match=f"process {first.pid} is already training"):

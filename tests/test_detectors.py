@@ -107,7 +107,7 @@ def test_a_batch_is_learnt_by_heart(name: str) -> None:
     groups = detector.blueprint.parameter_groups(detector.network, 0.05, 1.0)
     optimizer = torch.optim.AdamW(groups, lr=1e-3)
     losses = []
-    for _ in range(6):
+    for _ in range(9):
         loss: torch.Tensor = detector(images, targets)
         loss.backward()  # type: ignore[no-untyped-call]  # torch's omission
         optimizer.step()
@@ -185,6 +185,21 @@ def test_coefficients_are_counted_in_their_bins() -> None:
     counts = Histograms()(wave.expand(1, 3, 16, 16))
     assert counts[0, 3, 16 + 6] == 1  # frequency (0, 3): sqrt(1/8 * 2/8) * 8 * 4 = 5.66
     assert (counts[0, [1, 2, 4, 8, 24], 16] == 1).all()
+
+
+def test_half_precision_neither_moves_coefficients_nor_blends() -> None:
+    pictures = [make_image(i, 64, fake=False) for i in range(2)]
+    pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float()
+    detector = build_detector(model("xray"), CLASSES, 0)
+    losses, counts = [], []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled), torch.no_grad():
+            counts.append(Histograms()(pixels))
+            loss = detector.blueprint.loss(detector.network, pixels, torch.zeros(2).long(), 0.0)
+            losses.append(float(loss))
+    assert torch.equal(*counts)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
 def test_relations_vanish_where_neighbours_are_equal() -> None:

@@ -1,3 +1,4 @@
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from src.train import prepare
 from src.training.checkpoints import Checkpoint
 from src.training.loop import Training
 from src.training.recipe import Epoch
-from tests.make_training import PLAIN, make_split, settings
+from tests.make_training import PLAIN, TRAIN, make_split, settings
 
 
 class Killed(Exception):  # noqa: N818 - not an error
@@ -151,6 +152,37 @@ def test_a_loss_that_is_no_number_stops_the_run_with_the_images(
     torch.nn.init.constant_(training.detector.network.get_parameter("head.bias"), float("nan"))
     with pytest.raises(InputError, match=r"loss is nan at update 0 .*(ffhq|landscape)/0\d\d.jpg"):
         training.run(Checkpoint(tmp_path / "run"), ignore)
+
+
+def test_a_gradient_that_is_no_number_stops_the_run_at_its_own_images(
+    table: Any, root: Path, tmp_path: Path
+) -> None:
+    training = build(table, root, clip_norm=0.0)
+    bias = training.detector.network.get_parameter("head.bias")
+    bias.register_hook(  # type: ignore[no-untyped-call]  # torch's omission
+        lambda gradient: gradient / (training.update < 1)
+    )
+    with pytest.raises(InputError, match=r"gradient's norm is (inf|nan) at update 1 .*/0\d\d.jpg"):
+        training.run(Checkpoint(tmp_path / "run"), ignore)
+
+
+def test_validation_fits_where_training_does() -> None:
+    assert TRAIN.val_batch_size == TRAIN.batch_size
+    assert replace(TRAIN, batch_size=1024, val_crops_per_side=4).val_batch_size == 16
+
+
+def test_a_log_says_where_the_run_is_and_what_is_wrong_with_its_rate(
+    table: Any,
+    root: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr("src.training.progress.LOG_SECONDS", 0.0)
+    build(table, root, epochs=2, warmup_epochs=2.0).run(Checkpoint(tmp_path / "run"), ignore)
+    assert "warmup_epochs = 2 of train.epochs = 2: the rate does not reach" in caplog.text
+    assert re.search(r"epoch 2/2, step 2/3: loss \d\.\d+, \d+ images/s, 00:00 left", caplog.text)
 
 
 def test_a_validation_that_is_no_number_stops_the_run(

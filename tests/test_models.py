@@ -1,3 +1,4 @@
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,10 +109,21 @@ def test_unknown_weights_are_refused(params: ModelParams, message: str) -> None:
 
 
 def test_a_file_that_holds_no_weights_is_refused(tmp_path: Path) -> None:
+    torch.save([1, 2], tmp_path / "list.pth")
+    torch.save({"model": {"epoch": 3}}, tmp_path / "numbers.pth")
     for name in ("broken.pth", "broken.safetensors"):
         (tmp_path / name).write_bytes(b"not weights")
-        with pytest.raises(InputError, match=f"{name} holds no weights"):
+    for name in ("broken.pth", "broken.safetensors", "list.pth", "numbers.pth"):
+        with pytest.raises(InputError, match=f"{name} holds no weights: expected a name and a"):
             published_weights(replace(MODEL, weights=str(tmp_path / name)))
+
+
+def test_a_checkpoint_of_the_official_training_is_read(tmp_path: Path) -> None:
+    state = random_detector().network.state_dict()
+    whole = {"model": state, "optimizer": {"lr": 0.1}, "epoch": 3, "args": Namespace(lr=0.1)}
+    torch.save(whole, tmp_path / "best.pth")
+    found = published_weights(replace(MODEL, weights=str(tmp_path / "best.pth")))
+    assert found.keys() == state.keys()
 
 
 def test_no_weights_are_none() -> None:

@@ -30,11 +30,12 @@ torch.save(score_folder(folder, accelerator), folder / f"{accelerator.process_in
 
 
 def score_folder(folder: Path, accelerator: Accelerator) -> torch.Tensor:
+    """Return logits of all images in batches of 5, and below them in one batch for all."""
     prepare_torch(1)
     detector = build_detector(MODEL, ("real", "fake"), 0)
     table = read_table(folder / "splits.csv", SPLIT_TABLE)
     images = ImageSet(table, folder / "raw", GridCrops(detector.identity.view, 2))
-    return Scorer(images, 5, accelerator, 0)(detector)
+    return torch.cat([Scorer(images, size, accelerator, 0)(detector) for size in (5, 50)])
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,17 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from src import train
 from src.command import InputError
+from src.images import GridCrops, ImageSet
 from src.models import load_detector
+from src.schema import SPLIT_TABLE, read_table
+from src.scoring import Scorer
 from src.train import check_classes, class_names, class_targets
+from src.training.validation import validate
 from tests.make_training import AUGMENT, make_split, outputs, settings, write_inputs
 
 ROOT = Path(__file__).parents[1]
@@ -93,6 +98,31 @@ def test_the_stage_writes_everything_twice_the_same(
     assert b"Software" not in first["batch.png"]
 
 
+def test_what_there_is_to_see_is_written_while_it_goes_on(
+    stage: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(train, "save_file", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        train.main(stage)
+    assert len(pd.read_csv("out/training.csv")) == 2
+    assert json.loads(Path("out/train.json").read_text())["train"]["epochs"] == 2
+    assert not Path("out/detector.safetensors").exists()
+
+
+def test_a_precision_that_the_machine_lacks_is_named(
+    stage: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def old_gpu(**_: Any) -> None:
+        raise ValueError("bf16 mixed precision requires a supported device.")
+
+    monkeypatch.setattr(train, "Accelerator", old_gpu)
+    with pytest.raises(InputError, match=r"train.precision = 'fp32': bf16 mixed precision req"):
+        train.main(stage)
+
+
 def test_the_gate_must_have_been_passed(stage: list[str]) -> None:
     Path("gate").unlink()
     with pytest.raises(InputError, match="'shortcuts' has not passed"):
@@ -135,6 +165,30 @@ def test_half_precision_without_a_gpu_is_refused(stage: list[str]) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "error: train.precision = 'fp16' needs a GPU" in done.stderr
+
+
+@pytest.mark.slow
+def test_with_running_statistics_what_validated_is_what_is_saved(
+    stage: list[str], tmp_path: Path
+) -> None:
+    change_params("model", name="npr", drop_path=0.0)
+    change_params("train", ema_decay=0.5, layer_decay=1.0)
+    environment = {"PYTHONPATH": str(ROOT), "REAL_OR_GENERATED_PROCESSES": "2"}
+    subprocess.run(
+        [sys.executable, "-m", "src.train", *stage],
+        env=os.environ | environment,
+        check=True,
+        capture_output=True,
+    )
+    detector = load_detector(Path("out/detector.safetensors"), Path("out/detector.json"))
+    table = read_table(Path("splits.csv"), SPLIT_TABLE)
+    val = table[table["split"] == "val"]
+    crops = GridCrops(detector.identity.view, 2)
+    images = ImageSet(val, tmp_path / "raw", crops, detector.blueprint.represent)
+    logits = Scorer(images, 8, Accelerator(cpu=True), 0)(detector)
+    best = json.loads(Path("out/train.json").read_text())["train"]
+    figures = validate(logits, val["label"].to_numpy())
+    assert figures["val_loss"] == pytest.approx(best["val_loss"], rel=1e-5)
 
 
 def change_params(section: str, **values: Any) -> None:

@@ -4,10 +4,13 @@ Nothing but this package knows timm.
 """
 
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError
@@ -68,12 +71,20 @@ class Identity:
     classes: tuple[str, ...]  # of the logits; the first is "real"
 
 
-class Blueprint:
+def full_precision(pixels: Tensor) -> AbstractContextManager[Any]:
+    """Return a context in which `train.precision` does not touch what is done to `pixels`."""
+    device = pixels.device.type
+    available = torch.amp.is_autocast_available(device)
+    return torch.autocast(device, enabled=False) if available else nullcontext()
+
+
+class Blueprint(ABC):
     """How a detector is made and fitted: defaults, to be overridden where a detector differs.
 
-    A detector's file holds an instance, `BLUEPRINT`. Only `network` is a must.
+    A detector's file holds an instance, `BLUEPRINT`.
     """
 
+    @abstractmethod
     def network(self, identity: Identity, drop_path: float) -> nn.Module:
         """Return the network: normalised pixels (B, 3, size, size) -> logits (B, classes).
 
@@ -83,7 +94,6 @@ class Blueprint:
         Raises:
             InputError: the identity asks for what this detector cannot be.
         """
-        raise NotImplementedError
 
     def backbone(self, name: str, weights: StateDict) -> str:  # noqa: ARG002 - a hook
         """Return all that rebuilding the backbone `name` takes, beside these published weights.
@@ -101,7 +111,7 @@ class Blueprint:
         """Return what the network sees of `crops`, of the same shape; runs in the loader."""
         return crops
 
-    def start(self, network: nn.Module, pixels: Tensor, seed: int) -> None:
+    def start(self, network: nn.Module, pixels: Tensor, seed: int) -> None:  # noqa: B027 - a hook
         """Initialise a network without published weights; `pixels` are training images."""
 
     def fetch(self, backbone: str, tag: str) -> StateDict:  # noqa: ARG002 - a hook
@@ -166,19 +176,19 @@ class Blueprint:
         return scaled
 
 
-class ClosedForm(nn.Module):
+class ClosedForm(nn.Module, ABC):
     """A network with a head that is solved for: its features are computed once and stay."""
 
     head: nn.Module  # features (n, dims) -> logits (n, classes)
     settings: tuple[float, ...]  # of the solver, one of which validation chooses
 
+    @abstractmethod
     def features(self, pixels: Tensor) -> Tensor:
         """Return features (B, dims) of normalised pixels (B, 3, size, size)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def solve(self, features: Tensor, targets: Tensor, setting: float) -> None:
         """Fit the head to features (n, dims) and targets (n,), with one of `settings`."""
-        raise NotImplementedError
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return logits (B, classes)."""

@@ -1,5 +1,6 @@
 """Published weights: a file or a tag of timm -> tensors -> a network."""
 
+import argparse
 import logging
 from collections.abc import Collection
 from pathlib import Path
@@ -35,12 +36,22 @@ def read_weights(path: Path) -> StateDict:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # of the official training
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # torch raises half a dozen unrelated types here, and all of them mean this:
-        raise InputError(f"model.weights: {path} holds no weights: {error}") from error
-    state: StateDict = loaded.get("model", loaded)
+        raise InputError(f"{_no_weights(path)}; it is damaged, or holds other objects") from error
+    state = loaded.get("model", loaded) if isinstance(loaded, dict) else loaded
+    if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
+        raise InputError(_no_weights(path))
     return state
+
+
+def _no_weights(path: Path) -> str:
+    return (
+        f"model.weights: {path} holds no weights: expected a name and a tensor for each, alone or "
+        "under 'model'"
+    )
 
 
 def fetch_weights(timm_name: str, tag: str) -> StateDict:

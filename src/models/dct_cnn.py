@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 from src.command import InputError
-from src.models import Blueprint, Channels, Identity
+from src.models import Blueprint, Channels, Identity, full_precision
 
 _SIDE = 8  # of a block, as in JPEG
 _LIMIT = 16  # of a coefficient, in grey levels: what lies beyond shares the outer bins
@@ -36,8 +36,10 @@ class Histograms(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the share of each value, (B, 64, 2 * limit + 1), of RGB (B, 3, H, W) in 0..255."""
-        luma = torch.einsum("bchw,c->bhw", pixels, pixels.new_tensor(_LUMA)).unsqueeze(1)
-        coefficients = conv2d(luma, self.basis.to(luma.dtype), stride=_SIDE).flatten(2)
+        # In half precision there are no units left to round coefficients to.
+        with full_precision(pixels):
+            luma = torch.einsum("bchw,c->bhw", pixels, pixels.new_tensor(_LUMA)).unsqueeze(1)
+            coefficients = conv2d(luma, self.basis.to(luma.dtype), stride=_SIDE).flatten(2)
         values = coefficients.round().clamp(-_LIMIT, _LIMIT)  # (B, 64, blocks)
         bins = range(-_LIMIT, _LIMIT + 1)
         return torch.stack([(values == value).float().mean(2) for value in bins], 2)

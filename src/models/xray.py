@@ -21,7 +21,7 @@ from torch.nn.functional import (
 )
 
 from src.command import InputError
-from src.models import Blueprint, Identity
+from src.models import Blueprint, Identity, full_precision
 
 _STRIDE = 4  # of the boundary map
 _WIDTHS = 32, 64, 96, 96
@@ -81,7 +81,9 @@ class XRay(Blueprint):
         real = targets == 0
         if not real.any():
             return super().loss(network, pixels, targets, label_smoothing)
-        blended, boundaries = blend(pixels[real])
+        # Half precision would move the copy by more than some of the shifts.
+        with full_precision(pixels):
+            blended, boundaries = blend(pixels[real])
         logits, maps = network.maps(torch.cat([pixels, blended]))
         logits, maps = logits.float(), maps.float()
         loss = cross_entropy(logits[: len(pixels)], targets, label_smoothing=label_smoothing)

@@ -75,7 +75,9 @@ class Solving(Fit):
             self.passes.append(self._features(epoch))
             if self.accelerator.is_main_process:
                 checkpoint.save(self.state_dict())
-        val_features = self._score(Scorer(self.sets.val, *self._loading))
+        val_features = self._score(
+            Scorer(self.sets.val, self.params.val_batch_size, self.accelerator, self.workers)
+        )
         features, targets = torch.cat(self.passes), self.sets.targets.repeat(self.params.epochs)
         network = self.detector.network
         assert isinstance(network, ClosedForm)
@@ -86,11 +88,10 @@ class Solving(Fit):
 
     def _features(self, epoch: int) -> Tensor:
         logger.info("features of training images, pass %d of %d", epoch + 1, self.params.epochs)
-        return self._score(Scorer(self.sets.train, *self._loading, epoch=epoch))
-
-    @property
-    def _loading(self) -> tuple[int, Accelerator, int]:
-        return self.params.batch_size, self.accelerator, self.workers
+        batch_size = self.params.batch_size
+        return self._score(
+            Scorer(self.sets.train, batch_size, self.accelerator, self.workers, epoch)
+        )
 
     def _score(self, scorer: Scorer) -> Tensor:
         return scorer(Features(self.detector))

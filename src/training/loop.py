@@ -4,7 +4,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from itertools import islice
 from typing import Any
@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from tqdm import tqdm
 
 from src.command import InputError
 from src.images import Batch, build_loader
@@ -24,6 +24,7 @@ from src.training.checkpoints import Checkpoint
 from src.training.fit import Fit
 from src.training.optim import Schedule, build_average, build_optimizer, set_learning_rate
 from src.training.order import Order
+from src.training.progress import Progress
 from src.training.recipe import Epoch, Sets, TrainParams
 from src.training.validation import validate
 
@@ -68,9 +69,15 @@ class Training(Fit):
             self.updates,
             round(params.warmup_epochs * self.order.updates_per_epoch),
         )
+        if params.warmup_epochs >= params.epochs and accelerator.is_main_process:
+            logger.warning(
+                "train.warmup_epochs = %g of train.epochs = %d: the rate does not reach "
+                "train.learning_rate",
+                *(params.warmup_epochs, params.epochs),
+            )
         self.average = build_average(self.detector, params.ema_decay) if params.ema_decay else None
         self.model, self.optimizer = self._prepare()
-        self.score = Scorer(sets.val, params.batch_size, accelerator, workers)
+        self.score = Scorer(sets.val, params.val_batch_size, accelerator, workers)
         self.loss_sum = 0.0  # over the updates of the unfinished epoch
 
     def _prepare(self) -> tuple[nn.Module, Optimizer]:
@@ -103,18 +110,19 @@ class Training(Fit):
         """Train to the end, saving to `checkpoint`, calling `report` after every epoch.
 
         Raises:
-            InputError: the loss is no longer a number; the message names the images.
+            InputError: loss or gradient is no longer a number; the message names the images.
         """
         requests = self.order.requests(self.update)
         pin = self.accelerator.device.type == "cuda"
         batches = iter(build_loader(self.sets.train, requests, self.workers, pin))
         saved = time.monotonic()
-        with self._progress_bar() as bar:
+        per_epoch = self.order.updates_per_epoch
+        sizes = self.update, self.updates, per_epoch, self.params.batch_size
+        with closing(Progress(*sizes, is_shown=self.accelerator.is_main_process)) as progress:
             while not self.finished:
                 loss = self._update(list(islice(batches, self.params.accumulation)))
-                bar.update(self.params.batch_size)
-                bar.set_postfix({"loss": f"{loss:.3f}", **self._last_validation()}, refresh=False)
-                ends_epoch = self.update % self.order.updates_per_epoch == 0
+                progress.show(self.update, loss, self.history[-1] if self.history else None)
+                ends_epoch = self.update % per_epoch == 0
                 if ends_epoch:
                     self._finish_epoch()
                     report(self.history)
@@ -136,10 +144,12 @@ class Training(Fit):
                 self.accelerator.backward(loss)
             losses.append(loss.detach())
         mean = float(self.accelerator.reduce(torch.stack(losses).sum(), "mean"))
-        if not np.isfinite(mean):
-            raise InputError(self._explain(mean, batches))
-        if self.params.clip_norm:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.params.clip_norm)
+        self._check("loss", mean, batches)
+        norm = self._clip()
+        # A step whose gradient fp16 cannot hold is left out, and losses are scaled by less.
+        scaler = self.accelerator.scaler
+        if scaler is None or scaler.get_scale() <= 1:
+            self._check("gradient's norm", norm, batches)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.average:
@@ -155,6 +165,22 @@ class Training(Fit):
         loss: Tensor = self.model(images, targets, self.params.label_smoothing)
         return loss
 
+    def _clip(self) -> float:
+        """Shorten the gradient as the parameters say; return how long it was."""
+        longest = self.params.clip_norm or float("inf")
+        return float(self.accelerator.clip_grad_norm_(self.model.parameters(), longest))
+
+    def _check(self, what: str, value: float, batches: Sequence[Batch]) -> None:
+        if np.isfinite(value):
+            return
+        mine = torch.cat([batch.rows for batch in batches]).to(self.accelerator.device)
+        rows = self.accelerator.gather(mine).cpu()
+        raise InputError(
+            f"the {what} is {value} at update {self.update} of {self.updates}: lower "
+            "train.learning_rate, set train.clip_norm, or look at this batch: "
+            + ", ".join(self.sets.train.ids[rows])
+        )
+
     def _seed(self, part: int) -> None:
         # Drop path and the losses draw here; seeded like this, nothing that ran before matters.
         place = f"{self.params.seed}/{self.update}/{part}/{self.accelerator.process_index}"
@@ -164,6 +190,8 @@ class Training(Fit):
     def _finish_epoch(self) -> None:
         model = self.average.module if self.average else self.detector
         assert isinstance(model, Detector)
+        for buffer in model.buffers():
+            broadcast(buffer)  # each process has statistics of its own images; the first's are kept
         logits = self.score(model)
         if not logits.isfinite().all():
             raise InputError(
@@ -215,26 +243,6 @@ class Training(Fit):
         self.optimizer.load_state_dict(state["optimizer"])
         if self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-
-    def _explain(self, loss: float, batches: Sequence[Batch]) -> str:
-        rows = torch.cat([batch.rows for batch in batches]).tolist()
-        return (
-            f"the loss is {loss} at update {self.update} of {self.updates}: lower "
-            "train.learning_rate, set train.clip_norm, or look at this batch: "
-            + ", ".join(self.sets.train.ids[rows])
-        )
-
-    def _progress_bar(self) -> "tqdm[Any]":
-        return tqdm(
-            total=self.updates * self.params.batch_size,
-            initial=self.update * self.params.batch_size,
-            unit="image",
-            # Not on the other processes, and (None) not into a file.
-            disable=None if self.accelerator.is_main_process else True,
-        )
-
-    def _last_validation(self) -> dict[str, str]:
-        return {"val_mcc": f"{self.history[-1].val_mcc:.3f}"} if self.history else {}
 
 
 def save_memory(detector: Detector) -> None:

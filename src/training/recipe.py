@@ -12,6 +12,8 @@ from src.images import ImageSet
 from src.params import STRICT
 from src.training.order import IntArray, Sampling, Strata
 
+_VAL_CROPS = 256  # in a batch: of these no activations are kept, so they fit where training does
+
 
 @pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
 class TrainParams:
@@ -40,6 +42,11 @@ class TrainParams:
     gradient_checkpointing: bool  # recompute instead of remember: less memory, slower
     val_crops_per_side: Annotated[int, Field(gt=0)]  # see images.GridCrops
     threads: Annotated[int, Field(gt=0)]  # of the CPU: their number changes the last bits
+
+    @property
+    def val_batch_size(self) -> int:
+        """Images that are validated at a time; whatever the accumulation and the processes."""
+        return min(self.batch_size, max(1, _VAL_CROPS // self.val_crops_per_side**2))
 
 
 @dataclass(frozen=True)

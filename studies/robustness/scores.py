@@ -71,7 +71,7 @@ def scores(
     loader = build_loader(images, consecutive(len(images), 1), default_workers())
     logits = []
     for batch, _ in tqdm(loader, desc="robustness", unit=" images"):
-        crops = torch.cat([detect(part.numpy()) for part in batch.split(params.batch_size)])
+        crops = torch.cat([detect(part.numpy()) for part in torch.split(batch, params.batch_size)])
         by_version = crops.view(1 + len(wanted), -1, crops.shape[1]).mean(1)
         logits.append(fake_logit(by_version.double()).numpy().round(_DIGITS))
     columns = (CLEAN, *(condition.column for condition in wanted))
