@@ -75,8 +75,8 @@ push: $(READY) ## dvc push, with what dvc repro --pull needs to skip a run elsew
 gate: $(READY) ## fail where dvc.lock is not what dvc repro would write; needs no data
 	@planned=$$(dvc repro --allow-missing --dry); echo "$$planned"; if grep -q '^Running stage' <<<"$$planned"; then echo 'error: run dvc repro, then commit dvc.lock and what it changed'; exit 1; fi
 
-baselines: $(READY) ## every detector of studies/baselines.yaml as an experiment, and their table [CLIP=weights for univfd] [IMAGES_SEEN=number, equal for all]
-	@CLIP='$(CLIP)' python -m tools.baselines $(if $(IMAGES_SEEN),--images-seen '$(IMAGES_SEEN)')
+baselines: $(READY) ## every detector of studies/baselines.yaml as an experiment, and their table [DETECTORS="npr xray", these alone] [CLIP=weights for univfd] [IMAGES_SEEN=number, equal for all]
+	@python -m tools.baselines $(if $(IMAGES_SEEN),--images-seen '$(IMAGES_SEEN)') $(DETECTORS)
 
 diff: $(READY) ## what changed since BASE=main, as Markdown and pictures in .scratch/comparison
 	@python -m tools.diff '$(or $(BASE),main)' .scratch/comparison

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +26,17 @@ SECTIONS = {
 }
 
 
-def test_all_detectors_but_the_large_and_the_toy_are_baselines() -> None:
-    recipes = read_recipes(ROOT / RECIPES, clip="weights.safetensors")
-    assert set(names()) - set(recipes) == {"beit3_base", "beit3_large", "beit3_nano"}
+WEIGHTS = {"CLIP": "clip.safetensors", "BEIT3_BASE": "in22k_ft_in1k", "BEIT3_LARGE": "large.pth"}
 
 
-@pytest.mark.parametrize("name", read_recipes(ROOT / RECIPES, clip="weights.safetensors"))
+def test_all_detectors_but_the_toy_are_baselines() -> None:
+    recipes = read_recipes(ROOT / RECIPES, WEIGHTS)
+    assert set(names()) - set(recipes) == {"beit3_nano"}
+
+
+@pytest.mark.parametrize("name", read_recipes(ROOT / RECIPES, WEIGHTS))
 def test_every_recipe_is_valid(name: str, tmp_path: Path) -> None:
-    recipe = read_recipes(ROOT / RECIPES, clip="weights.safetensors")[name]
+    recipe = read_recipes(ROOT / RECIPES, WEIGHTS)[name]
     params = YAML(typ="safe").load(ROOT / "params.yaml")
     path = tmp_path / "params.yaml"
     path.write_text(json.dumps(changed(params, recipe)))
@@ -55,23 +61,53 @@ def test_a_recipe_is_shortened_as_a_whole() -> None:
     assert at_budget({"train.ema_decay": 0.0}, params, 6)["train.ema_decay"] == 0.0
 
 
-def test_without_weights_a_frozen_backbone_is_left_out() -> None:
-    recipes = read_recipes(ROOT / RECIPES, clip=None)
+def test_without_its_weights_a_detector_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    recipes = read_recipes(ROOT / RECIPES, {"CLIP": ""})
     assert {"beit3_tiny", "xray"} <= set(recipes)
-    assert not {"univfd", "univfd_knn"} & set(recipes)
+    assert not {"univfd", "univfd_knn", "beit3_base", "beit3_large"} & set(recipes)
+    assert "beit3_base left out: set BEIT3_BASE to its weights" in caplog.text
+
+
+def test_weights_are_a_file_of_this_folder_or_a_tag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("clip.safetensors").touch()
+    recipes = read_recipes(ROOT / RECIPES, WEIGHTS)
+    assert recipes["univfd"]["model.weights"] == str(tmp_path / "clip.safetensors")
+    assert recipes["beit3_base"]["model.weights"] == "in22k_ft_in1k"
+
+
+def test_a_recipe_is_told_for_an_experiment_of_ones_own() -> None:
+    command = [sys.executable, "-m", "tools.baselines", "--settings"]
+    told, missing, several = (
+        subprocess.run(
+            [*command, *names], cwd=ROOT, env=os.environ | extra, capture_output=True, text=True
+        )
+        for names, extra in (
+            (["beit3_large"], WEIGHTS),
+            (["beit3_base"], {"BEIT3_BASE": ""}),
+            (["npr", "xray"], {}),
+        )
+    )
+    assert told.stdout.startswith("-S model.name=beit3_large -S model.weights=large.pth -S ")
+    assert "-S train.learning_rate=0.0002 -S" in told.stdout
+    assert "set BEIT3_BASE" in missing.stderr
+    assert "error: studies/baselines.yaml has no ['beit3_base'] to run" in missing.stderr
+    assert "those of one detector, and 2 are named" in several.stderr
 
 
 def test_an_unknown_detector_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "recipes.yaml"
     path.write_text("beit4: {}\n")
     with pytest.raises(InputError, match="'beit4' is not a detector; choose among"):
-        read_recipes(path, None)
+        read_recipes(path, {})
 
 
 def test_a_detector_may_have_no_changes(tmp_path: Path) -> None:
     path = tmp_path / "recipes.yaml"
     path.write_text("resnet50:\nxray: {}\n")
-    recipes = read_recipes(path, None)
+    recipes = read_recipes(path, {})
     assert recipes == {name: {"model.name": name} for name in ("resnet50", "xray")}
 
 
@@ -92,14 +128,14 @@ def test_recipes_of_another_form_are_named(tmp_path: Path, text: str, found: str
     path = tmp_path / "recipes.yaml"
     path.write_text(text)
     with pytest.raises(InputError, match=rf"recipes.yaml:? {found}.*; expected a line for each"):
-        read_recipes(path, None)
+        read_recipes(path, {})
 
 
 def test_recipes_that_are_no_yaml_are_named(tmp_path: Path) -> None:
     path = tmp_path / "recipes.yaml"
     path.write_text("resnet50: {\n")
     with pytest.raises(InputError, match=r"recipes.yaml: not YAML: .*line 2"):
-        read_recipes(path, None)
+        read_recipes(path, {})
 
 
 def test_the_table_has_detectors_and_probes_the_best_first(

@@ -7,7 +7,7 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ DETECTORS = Path(__file__).parents[1] / "src/models"
 RECIPES = Path("studies/baselines.yaml")
 TABLE = Path("studies/baselines")  # .md and .csv
 TIMES = Path(".scratch/baselines.json")
-_CLIP = "$CLIP"
 _PREFIX = "baseline-"
 _PARAMETER = re.compile(r"\w+\.\w+")
 _FORM = "expected a line for each detector, such as resnet50: {train.epochs: 5}, or resnet50: {}"
@@ -32,8 +31,11 @@ _FORM = "expected a line for each detector, such as resnet50: {train.epochs: 5},
 Recipe = dict[str, Any]
 
 
-def read_recipes(path: Path, clip: str | None) -> dict[str, Recipe]:
+def read_recipes(path: Path, environment: Mapping[str, str]) -> dict[str, Recipe]:
     """Return the changes to params.yaml of each detector that can run.
+
+    A value such as $CLIP is that of a variable of the `environment`: weights that a detector does
+    without only by being left out.
 
     Raises:
         InputError: the file is no mapping of detectors to changes, or names an unknown detector.
@@ -47,12 +49,23 @@ def read_recipes(path: Path, clip: str | None) -> dict[str, Recipe]:
         if changes is not None and not _are_changes(changes):
             raise InputError(f"{path}: {name} has {changes!r}; {_FORM}")
         recipe = {"model.name": name, **(changes or {})}
-        if _CLIP in recipe.values() and not clip:
-            logger.warning("%s left out: set CLIP to the weights (see tools/convert_clip.py)", name)
+        missing = [v[1:] for v in recipe.values() if _is_variable(v) and not environment.get(v[1:])]
+        if missing:
+            logger.warning("%s left out: set %s to its weights (see %s)", name, missing[0], path)
             continue
-        resolved = str(Path(clip).resolve()) if clip else ""
-        recipes[name] = {key: resolved if v == _CLIP else v for key, v in recipe.items()}
+        recipes[name] = {
+            key: _weights(environment[v[1:]]) if _is_variable(v) else v for key, v in recipe.items()
+        }
     return recipes
+
+
+def _is_variable(value: object) -> bool:
+    return isinstance(value, str) and value.startswith("$")
+
+
+def _weights(value: str) -> str:
+    # A file of this folder; experiments run in another. Else it is a tag.
+    return str(Path(value).resolve()) if Path(value).exists() else value
 
 
 def _read_mapping(path: Path) -> dict[Any, Any]:
@@ -93,19 +106,23 @@ def at_budget(recipe: Recipe, params: Mapping[str, Any], epochs: int) -> Recipe:
     }
 
 
+def settings(recipe: Recipe) -> list[str]:
+    """Return the arguments by which `dvc exp run` makes these changes."""
+    return [part for key, value in recipe.items() for part in ("-S", f"{key}={value}")]
+
+
 def run_experiment(name: str, recipe: Recipe) -> float | None:
     """Run one detector beside the workspace; return the CPU seconds that it took.
 
     None if DVC knew the detector already, so that the time says nothing.
     """
-    settings = [part for key, value in recipe.items() for part in ("-S", f"{key}={value}")]
     # An interrupted training is taken up: its state must not lie in the folder that DVC deletes.
     environment = {"REAL_OR_GENERATED_SCRATCH": str(Path(".scratch").resolve())}
     before = _cpu_seconds()
     trained = False
     with subprocess.Popen(
         # Up to the figures: galleries would take as long again.
-        ["dvc", "exp", "run", "--temp", "--name", _PREFIX + name, *settings, "evaluate"],
+        ["dvc", "exp", "run", "--temp", "--name", _PREFIX + name, *settings(recipe), "evaluate"],
         env={**environment, **os.environ},
         stdout=subprocess.PIPE,
         text=True,
@@ -216,6 +233,12 @@ def _images(text: str) -> int:
     return int(text)
 
 
+def _only(detectors: Sequence[str]) -> str:
+    if len(detectors) != 1:
+        raise InputError(f"--settings are those of one detector, and {len(detectors)} are named")
+    return detectors[0]
+
+
 def main() -> None:
     """Run what has not been run with the present commit and parameters; then write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -226,10 +249,18 @@ def main() -> None:
         help="as many training images for every detector, in whole epochs; its recipe, shortened "
         "or stretched",
     )
+    parser.add_argument(
+        "--settings",
+        action="store_true",
+        help="run nothing, print what makes `dvc exp run` do the same with one detector",
+    )
     args = parser.parse_args()
-    recipes = read_recipes(RECIPES, os.environ.get("CLIP"))
+    recipes = read_recipes(RECIPES, os.environ)
     if unknown := set(args.detectors) - set(recipes):
         raise InputError(f"{RECIPES} has no {sorted(unknown)} to run; choose among {list(recipes)}")
+    if args.settings:
+        sys.stdout.write(" ".join(settings(recipes[_only(args.detectors)])) + "\n")
+        return
     params = YAML(typ="safe", pure=True).load(Path("params.yaml"))
     subprocess.run(["dvc", "repro", "shortcuts"], check=True)
     if args.images_seen:
