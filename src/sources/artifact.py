@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
+from pyarrow import compute as pc
 
 from src.command import InputError
 from src.schema import FAKE, LABELS, REAL, parse_table
@@ -42,7 +43,17 @@ def build(url: str) -> OriginSource:
         InputError: it is not there, not laid out as expected, or contradicts itself.
     """
     cache = Cache(default_cache_path())
-    origin = open_origin(url or DEFAULT_ORIGIN, cache)
+    return serve(open_origin(url or DEFAULT_ORIGIN, cache), cache)
+
+
+def is_listed(origin: Origin) -> bool:
+    """Return whether a metadata.csv of a method is seen among the members of `origin`."""
+    names = origin.names()
+    return names is not None and bool(pc.any(pc.match_substring_regex(names, _METADATA)).as_py())
+
+
+def serve(origin: Origin, cache: Cache) -> OriginSource:
+    """Return ArtiFact in `origin`; all else is as in `build`."""
     folders = _folders(origin, cache)
     contents = load(cache, origin, folders["member"].to_numpy())
     places = zip(folders["root"], folders["method"], contents, strict=True)
