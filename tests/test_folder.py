@@ -137,7 +137,7 @@ def test_a_name_that_is_not_utf8_is_named(tmp_path: Path, name: bytes) -> None:
             ["real/1.jpg", "made/1.jpg", "fake/a.txt"],
             "no image is in a folder fake: .* made, real$",
         ),
-        (["a/real/1.jpg", "a/fake/1.jpg", "b/fake/1.jpg"], "more than one place: a/, b/; name one"),
+        (["a/real/1.jpg", "a/fake/1.jpg", "b/fake/1.jpg"], "more than one place: a/.*, b/"),
         ([f"{n}/1.jpg" for n in range(6)], r"its files are in 0, 1, 2, 3, 4, \.\.\.$"),
     ],
 )

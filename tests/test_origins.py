@@ -542,6 +542,37 @@ def test_names_that_lead_out_are_refused(tmp_path: Path, name: str) -> None:
         opened(tmp_path, tar_of({"good.jpg": b"1", name: b"2"})[0], "x.tar")
 
 
+def test_backslashes_are_named_for_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"/x\.zip: refused, .* has backslashes, .*Windows; unpack"
+    ):
+        opened(tmp_path, zip_of({"good.jpg": b"1", "coco\\part0\\1.jpg": b"2"}))
+
+
+def test_a_name_of_an_old_machine_is_named(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(
+        fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT, encoding="latin-1"
+    ) as archive:
+        archive.addfile(tarfile.TarInfo("caf\xe9/1.jpg"))
+    with pytest.raises(InputError, match=r"x\.tar: the name caf\\xe9/1\.jpg is not UTF-8; unpack"):
+        opened(tmp_path, buffer.getvalue(), "x.tar")
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        ({"x.zip": ZIP} | FILES, "x.zip and a file of its own; move x.zip elsewhere, or .*/x.zip$"),
+        ({"x.zip": ZIP, "y.tar": TAR}, "x.zip and y.tar; move x.zip elsewhere, or set .*/x.zip$"),
+    ],
+)
+def test_an_archive_beside_its_content_is_named(
+    tmp_path: Path, cache: Cache, layout: dict[str, bytes], message: str
+) -> None:
+    with pytest.raises(InputError, match=rf"two members are called 'coco/[^']+': {message}"):
+        open_origin(str(unpack(tmp_path, layout)), cache)
+
+
 def test_links_and_repeated_names_are_refused(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -563,7 +594,7 @@ def test_links_and_repeated_names_are_refused(tmp_path: Path) -> None:
         archive.writestr("same.jpg", "1")
         with pytest.warns(UserWarning, match="Duplicate"):
             archive.writestr("same.jpg", "2")
-    with pytest.raises(InputError, match=r"two members are called 'same.jpg'"):
+    with pytest.raises(InputError, match=r"two members are called 'same.jpg', both in x.zip"):
         opened(tmp_path, buffer.getvalue())
 
 

@@ -131,7 +131,7 @@ def _in_origin(url: str) -> OriginSource:
     if len(images) < len(files):
         logger.warning("%s: %d files are no images", origin.url, len(files) - len(images))
     label = images["folder"].str.lower().map({name: label for label, name in LABELS.items()})
-    _check_classes(origin, images["root"], label)
+    _check_classes(origin, images, label)
     catalogue = _completed(images[["path", "method", "member"]].assign(label=label, given_split=""))
     return OriginSource(origin, catalogue, _licences(catalogue), cache)
 
@@ -146,15 +146,16 @@ def _expected(origin: Origin) -> str:
     return f"{_LAYOUTS}; its files are in {listed}{', ...' if len(found) > _SHOWN else ''}"
 
 
-def _check_classes(origin: Origin, root: pd.Series, label: pd.Series) -> None:
+def _check_classes(origin: Origin, images: pd.DataFrame, label: pd.Series) -> None:
     """Raise InputError unless both classes are there, below one folder."""
     for name in (name for number, name in LABELS.items() if not (label == number).any()):
         raise InputError(f"{origin.url}: no image is in a folder {name}: {_expected(origin)}")
-    if len(roots := sorted(root.unique())) > 1:
-        listed = ", ".join(name or "." for name in roots)
+    if images["root"].nunique() > 1:
+        first = images.drop_duplicates("root")
+        places = artifact.folders_in_words(origin, first["root"], first["member"])
         raise InputError(
-            f"{origin.url}: folders real and fake are in more than one place: {listed}; name one "
-            "of them as download.origin, unpacked if it is in an archive"
+            f"{origin.url}: folders real and fake are in more than one place: {places}; move what "
+            "is too much elsewhere, or set download.origin to one of them"
         )
 
 

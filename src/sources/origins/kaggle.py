@@ -93,6 +93,10 @@ class KaggleFiles:
         self._names.extend(names.to_pylist())
         return np.arange(first, len(self._names), dtype=np.int64)
 
+    def archives(self, rows: Rows) -> list[str]:
+        """Return "" for each of these files: what an archive among them holds is not known."""
+        return [""] * len(rows)
+
     def sizes(self, rows: Rows) -> NDArray[np.int64]:
         """Return zeros: sizes are not known before the files are read."""
         return np.zeros(len(rows), dtype=np.int64)
