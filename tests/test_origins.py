@@ -317,6 +317,33 @@ def test_kaggle_credentials(
         open_origin("kaggle://owner", cache)
 
 
+@pytest.mark.parametrize(
+    ("folder", "variable"),
+    [
+        (".kaggle", ""),
+        (".config/kaggle", ""),
+        ("x/kaggle", "XDG_CONFIG_HOME"),
+        ("x", "KAGGLE_CONFIG_DIR"),
+    ],
+)
+def test_kaggle_tokens_lie_where_its_own_tool_keeps_them(
+    on_kaggle: tuple[Kaggle, Server],
+    cache: Cache,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    folder: str,
+    variable: str,
+) -> None:
+    on_kaggle[0].authorization = "Basic bWU6c2VjcmV0"  # me:secret
+    for name in ("KAGGLE_CONFIG_DIR", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if variable:
+        monkeypatch.setenv(variable, str(tmp_path / "x"))
+    unpack(tmp_path / folder, {"kaggle.json": b'{"username": "me", "key": "secret"}'})
+    assert read_all(open_origin("kaggle://owner/name", cache)) == FILES
+
+
 def test_kaggle_is_asked_again_when_it_is_busy(
     on_kaggle: tuple[Kaggle, Server], cache: Cache
 ) -> None:
