@@ -181,6 +181,15 @@ def test_a_plain_tree_is_the_same_wherever_it_is(
     assert caplog.text.count("1 files are no images") == 1
 
 
+def test_a_class_may_be_an_archive(tmp_path: Path) -> None:
+    unpack(tmp_path, {"real/1.jpg": b"1", "fake/x.zip": zip_of({"glide/2.jpg": b"2"})})
+    source = build(str(tmp_path))
+    assert dict(source.fetch(source.catalogue())) == {
+        "real/real/1.jpg": b"1",
+        "glide/fake/glide/2.jpg": b"2",
+    }
+
+
 def test_artifact_in_a_zip_is_read_as_artifact(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(zip_of(in_mirror(make_artifact())))
     images = build(str(tmp_path / "x.zip")).catalogue()
@@ -226,8 +235,9 @@ def test_links_are_followed_but_not_in_circles(
         (tmp_path / "tree" / name).mkdir(parents=True)
     (tmp_path / "tree/real/coco").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere/up").symlink_to(tmp_path / "tree/real")
+    (tmp_path / "tree/fake/b.jpg").touch()
     images = build(str(tmp_path / "tree")).catalogue()
-    assert list(images["path"]) == ["real/coco/a.jpg"]
+    assert list(images["path"]) == ["real/coco/a.jpg", "fake/b.jpg"]
     assert "1 files are no images" in caplog.text
 
 

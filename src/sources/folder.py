@@ -89,16 +89,16 @@ def build(url: str) -> Source:
 
 
 def _directory(root: Path) -> Source | None:
-    """Return the files in `root`, behind links too; None: neither layout begins there."""
+    """Return the files in `root`, behind links too; None: not both classes are there."""
     folders = sorted(path.name for path in root.iterdir() if path.is_dir())
     if listed := _listed(root):
         if bare := [name for name in folders if name not in listed and name[0] != "."]:
             logger.warning("%s: not used, without metadata.csv: %s", root, ", ".join(bare))
         return artifact.build(str(root))
     classes = {label: [f for f in folders if f.lower() == name] for label, name in LABELS.items()}
-    if not all(classes.values()):
-        return None
     images = _read_tree(root, classes)
+    if images["label"].nunique() < len(LABELS):
+        return None  # or in archives there, which every origin unpacks
     # The base name alone: outputs must not depend on where somebody keeps the directory.
     return Folder(root, images, Provenance(root.resolve().name, "local", _licences(images)))
 
