@@ -15,6 +15,7 @@ from src.command import InputError
 from src.params import STRICT
 from src.ranks import UInt64Array, image_keys, order_by_part, ranks
 from src.schema import LABELS
+from src.sources.methods import LICENCES
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def _of_licences(
 ) -> pd.DataFrame:
     if params.allow_licences is None:
         return images
-    check_known("allow_licences", params.allow_licences, set(licences.values()))
+    _report_foreign(params.allow_licences, set(licences.values()) | LICENCES)
     found = sorted(images["method"].unique())
     excluded = {m: licences[m] for m in found if licences[m] not in params.allow_licences}
     for method in set(params.methods or ()) & excluded.keys():
@@ -90,6 +91,14 @@ def _of_licences(
         listed = ", ".join(f"{method} ({licence})" for method, licence in excluded.items())
         logger.warning("left out, download.allow_licences lacks their licence: %s", listed)
     return images[~images["method"].isin(excluded)]
+
+
+def _report_foreign(allowed: Names, known: Collection[str]) -> None:
+    # No error: a list of what a team may use serves for every data set.
+    if foreign := [licence for licence in allowed if licence not in known]:
+        logger.warning(
+            "download.allow_licences: %s: of no method; there are %s", foreign, sorted(known)
+        )
 
 
 def draw(images: pd.DataFrame, params: SubsetParams) -> pd.DataFrame:

@@ -10,10 +10,19 @@ import pytest
 from src.command import InputError
 from src.schema import FAKE, FAMILIES, REAL
 from src.sources import artifact as artifact_source
+from src.sources import cache
 from src.sources.folder import build
 from src.sources.methods import METHODS, family_of, licence_of
+from tests.make_artifact import expected_labels, in_mirror, make_artifact, tar_of, zip_of
 from tests.make_data import METHODS as MADE
 from tests.make_data import make_artifact_folder, make_class_folder
+from tests.servers import serving
+from tests.test_origins import unpack
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +104,12 @@ def test_a_folder_without_metadata_is_pointed_out(
 
 @pytest.mark.parametrize("origin", ["", "no/such/directory"])
 def test_no_such_directory(origin: str) -> None:
-    with pytest.raises(InputError, match=rf"download\.origin = '{origin}': no such directory"):
+    with pytest.raises(InputError, match=rf"download\.origin = '{origin}': no such file or dir"):
         build(origin)
 
 
-def test_an_address_given_as_a_directory_keeps_its_password() -> None:
-    with pytest.raises(InputError, match="'https://host/x': no such directory"):
+def test_an_address_that_cannot_be_read_keeps_its_password() -> None:
+    with pytest.raises(InputError, match=r"'https://host/x': only a \.zip or \.tar"):
         build("https://user:hidden@host/x?sig=hidden")
 
 
@@ -117,10 +126,74 @@ def test_a_name_that_is_not_utf8_is_named(tmp_path: Path, name: bytes) -> None:
     str(error.value).encode()
 
 
-def test_neither_layout(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    with pytest.raises(InputError, match=r"neither .*metadata\.csv .* nor the folders"):
-        build(str(tmp_path))
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            ["0_real/1.jpg", "1_fake/1.jpg"],
+            r"metadata\.csv .* real and fake; .* in 0_real, 1_fake$",
+        ),
+        (
+            ["real/1.jpg", "made/1.jpg", "fake/a.txt"],
+            "no image is in a folder fake: .* made, real$",
+        ),
+        (["a/real/1.jpg", "a/fake/1.jpg", "b/fake/1.jpg"], "more than one place: a/.*, b/"),
+        ([f"{n}/1.jpg" for n in range(6)], r"its files are in 0, 1, 2, 3, 4, \.\.\.$"),
+    ],
+)
+def test_neither_layout(tmp_path: Path, files: list[str], message: str) -> None:
+    (tmp_path / "x.zip").write_bytes(zip_of(dict.fromkeys(files, b"1")))
+    (tmp_path / "fake").mkdir()
+    for origin in (tmp_path, tmp_path / "x.zip"):
+        with pytest.raises(InputError, match=message):
+            build(str(origin))
+
+
+TREE = ("Real/1.jpg", "Real/coco/val/2.PNG", "FAKE/glide/real/1.webp", "FAKE/glide/a.txt")
+
+
+@pytest.mark.parametrize("kind", ["directory", "zip below", "zip", "tar", "http"])
+def test_a_plain_tree_is_the_same_wherever_it_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    top = "" if kind == "directory" else "set/"
+    files = {f"{top}{name}": name.encode() for name in (*TREE, "Real/.hidden.jpg")}
+    with serving({"x.zip": zip_of(files)}) as server:
+        (tmp_path / "x.zip").write_bytes(zip_of(files))
+        (tmp_path / "x.tar").write_bytes(tar_of(files)[0])
+        origin = {
+            "directory": str(unpack(tmp_path / "loose", files)),
+            "zip below": str(unpack(tmp_path / "below", {"x.zip": zip_of(files)})),
+            "http": f"{server.url}/x.zip",
+        }.get(kind, str(tmp_path / f"x.{kind}"))
+        source = build(origin)
+        images = source.catalogue().set_index("image_id", drop=False)
+        columns = ["method", "family", "category", "label"]
+        assert images[columns].T.to_dict("list") == {
+            "real/Real/1.jpg": ["real", "real", "", REAL],
+            "coco/Real/coco/val/2.PNG": ["coco", "real", "", REAL],
+            "glide/FAKE/glide/real/1.webp": ["glide", "diffusion", "", FAKE],
+        }
+        assert (images["group"] == images["image_id"]).all()
+        assert source.prepare(images) == {}
+        assert {i: i.partition("/")[2].encode() for i in images.index} == dict(source.fetch(images))
+    assert source.provenance.licences == dict.fromkeys(["real", "coco", "glide"], "unknown")
+    assert caplog.text.count("1 files are no images") == 1
+
+
+def test_a_class_may_be_an_archive(tmp_path: Path) -> None:
+    unpack(tmp_path, {"real/1.jpg": b"1", "fake/x.zip": zip_of({"glide/2.jpg": b"2"})})
+    source = build(str(tmp_path))
+    assert dict(source.fetch(source.catalogue())) == {
+        "real/real/1.jpg": b"1",
+        "glide/fake/glide/2.jpg": b"2",
+    }
+
+
+def test_artifact_in_a_zip_is_read_as_artifact(tmp_path: Path) -> None:
+    (tmp_path / "x.zip").write_bytes(zip_of(in_mirror(make_artifact())))
+    images = build(str(tmp_path / "x.zip")).catalogue()
+    assert dict(zip(images["image_id"], images["label"], strict=True)) == expected_labels()
 
 
 def test_a_plain_tree(tmp_path: Path) -> None:
@@ -162,8 +235,9 @@ def test_links_are_followed_but_not_in_circles(
         (tmp_path / "tree" / name).mkdir(parents=True)
     (tmp_path / "tree/real/coco").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere/up").symlink_to(tmp_path / "tree/real")
+    (tmp_path / "tree/fake/b.jpg").touch()
     images = build(str(tmp_path / "tree")).catalogue()
-    assert list(images["path"]) == ["real/coco/a.jpg"]
+    assert list(images["path"]) == ["real/coco/a.jpg", "fake/b.jpg"]
     assert "1 files are no images" in caplog.text
 
 

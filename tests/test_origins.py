@@ -1,5 +1,6 @@
 import contextlib
 import io
+import os
 import random
 import stat
 import struct
@@ -22,7 +23,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.command import InputError
-from src.sources.cache import Cache
+from src.sources import folder
+from src.sources.cache import CACHE_VARIABLE, Cache
 from src.sources.origins import (
     Missing,
     Origin,
@@ -152,6 +154,7 @@ def test_a_tar_on_a_web_server_is_read_by_its_index_else_downloaded(cache: Cache
 def test_s3_in_every_layout(tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     owner = Identity("owner", "owner-key", "owner-secret")
     public = Identity("anonymous", "", "", actions=("Read:images", "List:images"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(cache.root))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
@@ -173,6 +176,22 @@ def test_s3_in_every_layout(tmp_path: Path, cache: Cache, monkeypatch: pytest.Mo
                 assert read_all(open_origin(f"s3://images/{place}", cache)) == FILES
             with pytest.raises(InputError, match="no files there"):
                 open_origin("s3://images/nothing", cache)
+            with pytest.raises(
+                InputError, match=r"^s3://imagse/loose: no such bucket; check its name$"
+            ):
+                open_origin("s3://imagse/loose", cache)
+            for address in ("s3://imagse/x.zip", "s3://images/y.zip"):
+                with pytest.raises(
+                    InputError, match=r"not there; check the names of bucket and file$"
+                ):
+                    open_origin(address, cache)
+            for name in ("Real/1.jpg", "fake/1.jpg"):
+                obstore.put(store, f"tree/{name}", name.encode())
+            tree = folder.build("s3://images/tree")
+            assert [data for _, data in tree.fetch(tree.catalogue())] == [
+                b"Real/1.jpg",
+                b"fake/1.jpg",
+            ]
             keys.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
             with pytest.raises(InputError, match=r"access refused.*AWS_PROFILE"):
                 open_origin("s3://images/loose", cache)
@@ -183,6 +202,23 @@ def test_s3_in_every_layout(tmp_path: Path, cache: Cache, monkeypatch: pytest.Mo
         )
         monkeypatch.setenv("AWS_PROFILE", "lab")
         assert read_all(open_origin("s3://images/z/x.zip", cache)) == FILES
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/loose", "s3://bucket/x.zip"])
+def test_s3_that_is_nobody_knows_whose(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    for variable in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "none")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "none")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")  # nobody listens there
+    with pytest.raises(InputError, match=r"no complete answer .*; AWS_ENDPOINT_URL is not set, so"):
+        open_origin(url, cache)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with pytest.raises(InputError, match=r"127\.0\.0\.1:1/.*run again to go on$"):
+        open_origin(url, cache)
 
 
 # --- the hub
@@ -315,6 +351,33 @@ def test_kaggle_credentials(
         open_origin("kaggle://owner/name/versions/7", cache)
     with pytest.raises(InputError, match="expected kaggle://"):
         open_origin("kaggle://owner", cache)
+
+
+@pytest.mark.parametrize(
+    ("folder", "variable"),
+    [
+        (".kaggle", ""),
+        (".config/kaggle", ""),
+        ("x/kaggle", "XDG_CONFIG_HOME"),
+        ("x", "KAGGLE_CONFIG_DIR"),
+    ],
+)
+def test_kaggle_tokens_lie_where_its_own_tool_keeps_them(
+    on_kaggle: tuple[Kaggle, Server],
+    cache: Cache,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    folder: str,
+    variable: str,
+) -> None:
+    on_kaggle[0].authorization = "Basic bWU6c2VjcmV0"  # me:secret
+    for name in ("KAGGLE_CONFIG_DIR", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if variable:
+        monkeypatch.setenv(variable, str(tmp_path / "x"))
+    unpack(tmp_path / folder, {"kaggle.json": b'{"username": "me", "key": "secret"}'})
+    assert read_all(open_origin("kaggle://owner/name", cache)) == FILES
 
 
 def test_kaggle_is_asked_again_when_it_is_busy(
@@ -542,6 +605,37 @@ def test_names_that_lead_out_are_refused(tmp_path: Path, name: str) -> None:
         opened(tmp_path, tar_of({"good.jpg": b"1", name: b"2"})[0], "x.tar")
 
 
+def test_backslashes_are_named_for_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"/x\.zip: refused, .* has backslashes, .*Windows; unpack"
+    ):
+        opened(tmp_path, zip_of({"good.jpg": b"1", "coco\\part0\\1.jpg": b"2"}))
+
+
+def test_a_name_of_an_old_machine_is_named(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(
+        fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT, encoding="latin-1"
+    ) as archive:
+        archive.addfile(tarfile.TarInfo("caf\xe9/1.jpg"))
+    with pytest.raises(InputError, match=r"x\.tar: the name caf\\xe9/1\.jpg is not UTF-8; unpack"):
+        opened(tmp_path, buffer.getvalue(), "x.tar")
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        ({"x.zip": ZIP} | FILES, "x.zip and a file of its own; move x.zip elsewhere, or .*/x.zip$"),
+        ({"x.zip": ZIP, "y.tar": TAR}, "x.zip and y.tar; move x.zip elsewhere, or set .*/x.zip$"),
+    ],
+)
+def test_an_archive_beside_its_content_is_named(
+    tmp_path: Path, cache: Cache, layout: dict[str, bytes], message: str
+) -> None:
+    with pytest.raises(InputError, match=rf"two members are called 'coco/[^']+': {message}"):
+        open_origin(str(unpack(tmp_path, layout)), cache)
+
+
 def test_links_and_repeated_names_are_refused(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -563,7 +657,7 @@ def test_links_and_repeated_names_are_refused(tmp_path: Path) -> None:
         archive.writestr("same.jpg", "1")
         with pytest.warns(UserWarning, match="Duplicate"):
             archive.writestr("same.jpg", "2")
-    with pytest.raises(InputError, match=r"two members are called 'same.jpg'"):
+    with pytest.raises(InputError, match=r"two members are called 'same.jpg', both in x.zip"):
         opened(tmp_path, buffer.getvalue())
 
 

@@ -221,9 +221,18 @@ def test_the_whole_of_it_is_compared_with_what_was_published(
         assert said == (counts[REAL] == 9)
 
 
-def test_metadata_in_two_places_is_refused(tmp_path: Path) -> None:
-    files = make_artifact("a/") | make_artifact("b/")
-    with pytest.raises(InputError, match="below more than one folder"):
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (make_artifact("a/") | make_artifact("b/"), "a/, b/; move"),
+        (make_artifact("a/") | {"x.zip": zip_of(make_artifact())}, r"\. of x\.zip, a/; move"),
+        (make_artifact("Real/") | make_artifact("Fake/"), "Fake/coco/, .*Real/stylegan2/; move"),
+    ],
+)
+def test_metadata_in_two_places_is_refused(
+    tmp_path: Path, files: dict[str, bytes], message: str
+) -> None:
+    with pytest.raises(InputError, match=f"below more than one folder: {message}"):
         artifact.build(str(unpack(tmp_path, files)))
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
+from pyarrow import compute as pc
 
 from src.command import InputError
 from src.schema import FAKE, LABELS, REAL, parse_table
@@ -42,7 +43,17 @@ def build(url: str) -> OriginSource:
         InputError: it is not there, not laid out as expected, or contradicts itself.
     """
     cache = Cache(default_cache_path())
-    origin = open_origin(url or DEFAULT_ORIGIN, cache)
+    return serve(open_origin(url or DEFAULT_ORIGIN, cache), cache)
+
+
+def is_listed(origin: Origin) -> bool:
+    """Return whether a metadata.csv of a method is seen among the members of `origin`."""
+    names = origin.names()
+    return names is not None and bool(pc.any(pc.match_substring_regex(names, _METADATA)).as_py())
+
+
+def serve(origin: Origin, cache: Cache) -> OriginSource:
+    """Return ArtiFact in `origin`; all else is as in `build`."""
     folders = _folders(origin, cache)
     contents = load(cache, origin, folders["member"].to_numpy())
     places = zip(folders["root"], folders["method"], contents, strict=True)
@@ -59,10 +70,7 @@ def _folders(origin: Origin, cache: Cache) -> pd.DataFrame:
     """Return root, method and member of every metadata.csv."""
     if origin.names() is not None:
         found = match_names(origin, _METADATA, "<method>/metadata.csv").sort_values("method")
-        tops = found["root"].str.replace(_PART, "", regex=True)
-        if tops.nunique() > 1 or found["method"].duplicated().any():
-            places = sorted(found["root"] + found["method"])
-            raise InputError(f"{origin.url}: metadata.csv below more than one folder: {places}")
+        _check_in_one_place(found, origin)
         return found
     rows = origin.find(pa.array([f"{method}/metadata.csv" for method in METHODS]))
     found = pd.DataFrame({"root": "", "method": list(METHODS), "member": rows})
@@ -72,6 +80,27 @@ def _folders(origin: Origin, cache: Cache) -> pd.DataFrame:
     if missing.any():
         logger.warning("%s: not there: %s", origin.url, ", ".join(found.loc[missing, "method"]))
     return found[~missing]
+
+
+def _check_in_one_place(found: pd.DataFrame, origin: Origin) -> None:
+    tops = found["root"].str.replace(_PART, "", regex=True)
+    twice = found["method"].duplicated(keep=False)
+    if tops.nunique() > 1 or twice.any():
+        folders = tops if tops.nunique() > 1 else (found["root"] + found["method"] + "/")[twice]
+        raise InputError(
+            f"{origin.url}: metadata.csv below more than one folder: "
+            f"{folders_in_words(origin, folders, found['member'][folders.index])}; move what is "
+            "too much elsewhere, or set download.origin to one of them"
+        )
+
+
+def folders_in_words(origin: Origin, folders: pd.Series, members: pd.Series) -> str:
+    """Return these folders, each once, with the archive that holds its member."""
+    archives = origin.archives(members.to_numpy())
+    places = sorted(set(zip(folders, archives, strict=True)))
+    return ", ".join(
+        (top or ".") + (f" of {archive}" if archive else "") for top, archive in places
+    )
 
 
 def _read_method(root: str, method: str, content: bytes) -> pd.DataFrame:

@@ -1,20 +1,23 @@
-"""A directory of images: in ArtiFact's layout, or a plain tree with the folders real and fake."""
+"""Images in ArtiFact's layout, or in a plain tree with the folders real and fake, anywhere."""
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pyarrow import compute as pc
 
 from src.command import InputError
 from src.schema import LABELS
 from src.sources import Plan, Provenance, Source, artifact
+from src.sources.cache import Cache, default_cache_path
+from src.sources.from_origin import OriginSource, match_names
 from src.sources.methods import UNKNOWN_LICENCE, family_of
-from src.sources.origins.stores import public_url
+from src.sources.origins import Origin, open_origin
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +25,13 @@ IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"}
 )
 _TABLES = ("*/metadata.csv", "*/*/metadata.csv")
+_LAYOUTS = "<method>/metadata.csv (ArtiFact), or images in folders real and fake"
+# The first folder of these names says the class; hidden files are none of the data set's.
+_CLASSIFIED = (
+    r"(?i)^(?P<root>(?:[^/]+/)*?)(?P<path>(?P<folder>real|fake)/"
+    r"(?:(?P<method>[^/]+)/(?:[^/]+/)*)?[^/.][^/]*)$"
+)
+_SHOWN = 5  # folders in a message
 # Files in flight: enough to keep a slow disk busy, few enough to hold in memory.
 _READ_AHEAD = 256
 
@@ -67,30 +77,30 @@ def _size(file: Path) -> int:
         return 0
 
 
-def build(origin: str) -> Source:
-    """Return the directory `origin` as a source.
+def build(url: str) -> Source:
+    """Return the images at `url`, in ArtiFact's layout or in folders that name their class.
 
     Raises:
-        InputError: there is no such directory, it is laid out in neither way, or a name in it is
-            not UTF-8.
+        InputError: they are not there, laid out in neither way, or a name is not UTF-8.
     """
-    root = Path(origin).expanduser()
-    if not origin or not root.is_dir():
-        raise InputError(f"download.origin = {public_url(origin)!r}: no such directory")
+    root = Path(url).expanduser()
+    is_directory = url and "://" not in url and root.is_dir()
+    return (_directory(root) if is_directory else None) or _in_origin(url)
+
+
+def _directory(root: Path) -> Source | None:
+    """Return the files in `root`, behind links too; None: not both classes are there."""
+    folders = sorted(path.name for path in root.iterdir() if path.is_dir())
     if listed := _listed(root):
-        folders = sorted(p.name for p in root.iterdir() if p.is_dir() and p.name[0] != ".")
-        if bare := [name for name in folders if name not in listed]:
+        if bare := [name for name in folders if name not in listed and name[0] != "."]:
             logger.warning("%s: not used, without metadata.csv: %s", root, ", ".join(bare))
         return artifact.build(str(root))
-    if not all((root / name).is_dir() for name in LABELS.values()):
-        raise InputError(
-            f"download.origin = {origin!r}: neither <method>/metadata.csv (ArtiFact) nor the "
-            f"folders {' and '.join(LABELS.values())} are in it"
-        )
-    images = _read_tree(root)
-    licences = dict.fromkeys(images["method"].unique(), UNKNOWN_LICENCE)
+    classes = {label: [f for f in folders if f.lower() == name] for label, name in LABELS.items()}
+    images = _read_tree(root, classes)
+    if images["label"].nunique() < len(LABELS):
+        return None  # or in archives there, which every origin unpacks
     # The base name alone: outputs must not depend on where somebody keeps the directory.
-    return Folder(root, images, Provenance(root.resolve().name, "local", licences))
+    return Folder(root, images, Provenance(root.resolve().name, "local", _licences(images)))
 
 
 def _listed(root: Path) -> set[str]:
@@ -99,18 +109,54 @@ def _listed(root: Path) -> set[str]:
     return {table.relative_to(root).parts[0] for table in tables}
 
 
-def _read_tree(root: Path) -> pd.DataFrame:
+def _read_tree(root: Path, classes: Mapping[int, Sequence[str]]) -> pd.DataFrame:
     rows = []
-    for label, name in LABELS.items():
-        for file in _images_below(root / name):
+    for label, folders in classes.items():
+        for file in (file for folder in folders for file in _images_below(root / folder)):
             path = file.relative_to(root)
             _check_encoding(path)
-            # real/1.jpg belongs to the method "real", real/coco/val/1.jpg to "coco".
-            method = path.parts[1] if len(path.parts) > 2 else name
-            rows.append((f"{method}/{path.as_posix()}", method, "", label, path.as_posix()))
-    return _completed(
-        pd.DataFrame(rows, columns=["image_id", "method", "category", "label", "path"])
-    )
+            method = path.parts[1] if len(path.parts) > 2 else ""
+            rows.append((path.as_posix(), method, label))
+    return _completed(pd.DataFrame(rows, columns=["path", "method", "label"]))
+
+
+def _in_origin(url: str) -> OriginSource:
+    cache = Cache(default_cache_path())
+    origin = open_origin(url, cache)
+    if artifact.is_listed(origin):
+        return artifact.serve(origin, cache)
+    files = match_names(origin, _CLASSIFIED, _expected(origin))
+    suffix = files["path"].str.extract(r"(\.[^./]+)$")[0].str.lower()
+    images = files[suffix.isin(IMAGE_SUFFIXES)].reset_index(drop=True)
+    if len(images) < len(files):
+        logger.warning("%s: %d files are no images", origin.url, len(files) - len(images))
+    label = images["folder"].str.lower().map({name: label for label, name in LABELS.items()})
+    _check_classes(origin, images, label)
+    catalogue = _completed(images[["path", "method", "member"]].assign(label=label, given_split=""))
+    return OriginSource(origin, catalogue, _licences(catalogue), cache)
+
+
+def _expected(origin: Origin) -> str:
+    """Return which layouts are known, and the folders that are there instead."""
+    names = origin.names()
+    if names is None:
+        return _LAYOUTS
+    found = sorted(pc.unique(pc.replace_substring_regex(names, r"/?[^/]*$", "")).to_pylist())
+    listed = ", ".join(folder or "." for folder in found[:_SHOWN])
+    return f"{_LAYOUTS}; its files are in {listed}{', ...' if len(found) > _SHOWN else ''}"
+
+
+def _check_classes(origin: Origin, images: pd.DataFrame, label: pd.Series) -> None:
+    """Raise InputError unless both classes are there, below one folder."""
+    for name in (name for number, name in LABELS.items() if not (label == number).any()):
+        raise InputError(f"{origin.url}: no image is in a folder {name}: {_expected(origin)}")
+    if images["root"].nunique() > 1:
+        first = images.drop_duplicates("root")
+        places = artifact.folders_in_words(origin, first["root"], first["member"])
+        raise InputError(
+            f"{origin.url}: folders real and fake are in more than one place: {places}; move what "
+            "is too much elsewhere, or set download.origin to one of them"
+        )
 
 
 def _check_encoding(path: Path) -> None:
@@ -140,10 +186,18 @@ def _images_below(folder: Path) -> Iterator[Path]:
         yield from images
 
 
-def _completed(table: pd.DataFrame) -> pd.DataFrame:
+def _completed(images: pd.DataFrame) -> pd.DataFrame:
+    """Return the catalogue from `path`, label and method, which may be empty."""
+    # real/1.jpg belongs to the method "real", real/coco/val/1.jpg to "coco".
+    method = images["method"].where(images["method"] != "", images["label"].map(LABELS))
+    table = images.assign(image_id=method + "/" + images["path"], method=method, category="")
     # Once for each method and class: there may be millions of rows.
     kinds = table.groupby(["method", "label"], sort=False)
     families = [family_of(str(method), label) for method, label in kinds.size().index]
     family = np.array(families, dtype=object)[kinds.ngroup()]
     # Nothing says which of these images show the same thing: each is its own group.
     return table.assign(family=pd.Series(family, table.index, "str"), group=table["image_id"])
+
+
+def _licences(images: pd.DataFrame) -> dict[str, str]:
+    return dict.fromkeys(images["method"].unique(), UNKNOWN_LICENCE)

@@ -73,6 +73,7 @@ METHODS = {
     "sfhq": _fake("other", "MIT"),
     "taming_transformer": _fake("other", "MIT"),
 }
+LICENCES = {method.licence for method in METHODS.values()}
 
 
 def family_of(method: str, label: int) -> str:

@@ -42,6 +42,9 @@ class Origin(Protocol):
     def find(self, names: pa.Array) -> Rows:
         """Return the row of each of these members, -1 for those that are not there."""
 
+    def archives(self, rows: Rows) -> list[str]:
+        """Return which archive below the URL holds each of these members, "" for none."""
+
     def sizes(self, rows: Rows) -> Rows:
         """Return the bytes of content of each of these members, 0 for unknown."""
 

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +33,8 @@ from src.sources.origins.zips import MAX_CONTENT
 _URL = re.compile(r"kaggle://(?P<owner>[^/@?]+)/(?P<name>[^/@?]+)(?:/versions/(?P<version>\d+))?")
 _HELP = (
     "create a token on https://www.kaggle.com/settings and set KAGGLE_API_TOKEN, or "
-    "KAGGLE_USERNAME and KAGGLE_KEY, or save it as ~/.kaggle/kaggle.json"
+    "KAGGLE_USERNAME and KAGGLE_KEY, or save it as kaggle.json in KAGGLE_CONFIG_DIR, ~/.kaggle or, "
+    "on Linux without that folder, ~/.config/kaggle"
 )
 # Kaggle allows few requests a minute: beyond so many files the archive of all is sooner here.
 MAX_FILES = 2000
@@ -92,6 +94,10 @@ class KaggleFiles:
         first = len(self._names)
         self._names.extend(names.to_pylist())
         return np.arange(first, len(self._names), dtype=np.int64)
+
+    def archives(self, rows: Rows) -> list[str]:
+        """Return "" for each of these files: what an archive among them holds is not known."""
+        return [""] * len(rows)
 
     def sizes(self, rows: Rows) -> NDArray[np.int64]:
         """Return zeros: sizes are not known before the files are read."""
@@ -221,7 +227,7 @@ class _Api:
 
 def _authorization() -> dict[str, str]:
     """Return the header with the user's own token, from where Kaggle's tools look for it."""
-    folder = Path(os.environ.get("KAGGLE_CONFIG_DIR", "~/.kaggle")).expanduser()
+    folder = _config_folder()
     token_file = folder / "access_token"
     token = os.environ.get("KAGGLE_API_TOKEN") or (
         token_file.read_text(encoding="utf-8") if token_file.is_file() else ""
@@ -239,3 +245,13 @@ def _authorization() -> dict[str, str]:
     if not (user and key):
         return {}
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{key}".encode()).decode()}
+
+
+def _config_folder() -> Path:
+    """Return the folder of token files; the rule is that of the kaggle command line, 2.2."""
+    if named := os.environ.get("KAGGLE_CONFIG_DIR"):
+        return Path(named).expanduser()
+    usual = Path("~/.kaggle").expanduser()
+    if usual.exists() or sys.platform != "linux":
+        return usual
+    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "kaggle"

@@ -62,6 +62,10 @@ class ListedOrigin:
         pa.default_memory_pool().release_unused()  # the hash table is larger than the names
         return rows
 
+    def archives(self, rows: Rows) -> list[str]:
+        """Return which archive holds each of these members, "" for a file of its own."""
+        return ["" if member.file == member.name else member.file for member in self._take(rows)]
+
     def sizes(self, rows: Rows) -> NDArray[np.int64]:
         """Return the bytes of content of each of these members."""
         return np.asarray(self._members["size"].take(pa.array(rows)))

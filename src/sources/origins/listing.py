@@ -1,5 +1,6 @@
 """The table of an origin's members: what they are called and which bytes to read for each."""
 
+import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -22,7 +23,11 @@ MEMBERS = pa.schema(
 WHOLE_FILE = -1
 
 # On Unix, on Windows, or for a program that unpacks without looking: leads out of the folder.
-_UNSAFE = r"^/|^[A-Za-z]:|\\|(?:^|/)\.\.(?:/|$)|\x00|^$"
+_UNSAFE = r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)|\x00|^$"
+_BACKSLASHES = (
+    "has backslashes, as some programs write them on Windows; unpack the archive, which unzip does "
+    "right, and set download.origin to its folder"
+)
 
 
 class Member(NamedTuple):
@@ -38,8 +43,20 @@ class Member(NamedTuple):
 
 
 def table(columns: Mapping[str, object], count: int) -> pa.Table:
-    """Return a table of members; a column given as one value holds for all `count` of them."""
-    return pa.table([_array(columns[f.name], f.type, count) for f in MEMBERS], schema=MEMBERS)
+    """Return a table of members; a column given as one value holds for all `count` of them.
+
+    Raises:
+        InputError: a name is not UTF-8, as in a tar archive of an old machine.
+    """
+    try:
+        arrays = [_array(columns[f.name], f.type, count) for f in MEMBERS]
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(error.object).decode("utf-8", "backslashreplace")
+        raise InputError(
+            f"{columns['file']}: the name {shown} is not UTF-8; unpack it, rename the file, and "
+            "set download.origin to the folder"
+        ) from error
+    return pa.table(arrays, schema=MEMBERS)
 
 
 def _array(values: object, kind: pa.DataType, count: int) -> pa.Array:
@@ -49,16 +66,38 @@ def _array(values: object, kind: pa.DataType, count: int) -> pa.Array:
 
 
 def check_names(members: pa.Table, where: str) -> None:
-    """Raise InputError where a name leads out of its folder or occurs twice."""
+    """Raise InputError where a name leads out of its folder, has backslashes or occurs twice."""
     names = members["name"]
-    unsafe = pc.match_substring_regex(names, _UNSAFE)
-    if pc.any(unsafe).as_py():
-        name = names.filter(unsafe)[0].as_py()
-        raise InputError(f"{where}: refused, the member {name!r} leads out of its folder")
+    for pattern, wrong in ((_UNSAFE, "leads out of its folder"), (r"\\", _BACKSLASHES)):
+        found = pc.match_substring_regex(names, pattern)
+        if pc.any(found).as_py():
+            member = members.filter(found).slice(0, 1).to_pylist()[0]
+            raise InputError(
+                f"{_joined(where, member['file'])}: refused, the member {member['name']!r} {wrong}"
+            )
     distinct = pc.count_distinct(names).as_py()
     pa.default_memory_pool().release_unused()  # its hash table is larger than the names
     if distinct < len(names):
-        counts = pc.value_counts(names)
-        repeated = counts.filter(pc.greater(counts.field("counts"), 1))
-        name = repeated.field("values")[0].as_py()
-        raise InputError(f"{where}: refused, two members are called {name!r}")
+        raise InputError(_repeated(members, where))
+
+
+def _repeated(members: pa.Table, where: str) -> str:
+    """Return what is wrong with a name that occurs twice, and what to do."""
+    counts = pc.value_counts(members["name"])
+    name = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")[0].as_py()
+    files = set(members.filter(pc.equal(members["name"], name))["file"].to_pylist())
+    said = f"{where}: refused, two members are called {name!r}"
+    archives = sorted(files - {name, ""})
+    if not archives:
+        return said
+    if len(files) == 1:
+        return f"{said}, both in {archives[0]}"
+    places = " and ".join([*archives, "a file of its own"][: len(files)])
+    return (
+        f"{said}: {places}; move {archives[0]} elsewhere, or set download.origin to it: "
+        f"{_joined(where, archives[0])}"
+    )
+
+
+def _joined(where: str, file: str) -> str:
+    return "/".join(filter(None, (where, file)))

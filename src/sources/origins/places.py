@@ -1,6 +1,8 @@
 """URL -> the store that its files are in, opened with the user's own access to it."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -10,7 +12,7 @@ from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url
 from obstore.store import HTTPStore, LocalStore, ObjectStore, S3Store
 
 from src.command import InputError
-from src.sources.origins.stores import RETRY, Store, client_options, public_url
+from src.sources.origins.stores import RETRY, Missing, Stat, Store, client_options, public_url
 
 ARCHIVES = (".zip", ".tar")
 _HUB_URL = re.compile(
@@ -96,16 +98,47 @@ def _s3(url: str) -> Place:
     kind = archive_kind(key)
     folder, _, name = key.rpartition("/") if kind else (key, "", "")
     where = f"s3://{parts.netloc}/{folder}".rstrip("/")
-    store = Store(
+    store = _S3(
         where,
         lambda: _s3_store(parts.netloc, folder),
-        "check AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_REGION, and "
-        "AWS_ENDPOINT_URL where it is not Amazon's; AWS_SKIP_SIGNATURE=true reads as nobody",
+        "check AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_REGION; "
+        "AWS_SKIP_SIGNATURE=true reads as nobody",
     )
     return Place(store, f"s3://{parts.netloc}/{key}", name, kind, "")
 
 
-def _s3_store(bucket: str, folder: str) -> ObjectStore:
+class _S3(Store):
+    """The files below a prefix of a bucket; where none can be had, it says what to check."""
+
+    def list(self) -> Iterator[tuple[str, Stat]]:
+        with self._helping():
+            yield from super().list()
+
+    def stat(self, path: str) -> Stat:
+        with self._helping():
+            return super().stat(path)
+
+    @contextmanager
+    def _helping(self) -> Iterator[None]:
+        try:
+            yield
+        except Missing as error:
+            raise Missing(f"{error}; check the names of bucket and file{self._asked()}") from error
+        except InputError as error:
+            # Listing has no error of its own for a bucket that is not there.
+            gone = "NoSuchBucket" in str(error.__cause__)
+            said = f"{self.url}: no such bucket; check its name" if gone else str(error)
+            raise InputError(said + self._asked()) from error
+
+    def _asked(self) -> str:
+        """Return a hint where Amazon was asked because nothing else is known."""
+        assert isinstance(self._store, S3Store)
+        if "endpoint" in self._store.config:
+            return ""
+        return "; AWS_ENDPOINT_URL is not set, so Amazon was asked: set it if S3 is another server"
+
+
+def _s3_store(bucket: str, folder: str) -> S3Store:
     # Imported for S3 alone: it takes longer than all other imports of this module.
     import botocore.session
     from botocore.configprovider import ConfiguredEndpointProvider
