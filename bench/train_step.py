@@ -21,16 +21,14 @@ from torch.nn.utils import clip_grad_norm_
 from bench.pictures import make_jpegs, shard_table
 from bench.results import Figure, Outcome, at_most
 from bench.timing import in_child, interleaved, medians, ratio, repeats
-from src.augment import AugmentParams
 from src.images import Batch
-from src.models import Detector, ModelParams
-from src.params import load_params
+from src.models import Detector
 from src.scoring import prepare_torch
-from src.train import Settings, prepare
+from src.train import prepare, read_settings
 from src.training.checkpoints import Checkpoint
 from src.training.loop import Training
 from src.training.optim import build_average, build_optimizer
-from src.training.recipe import Epoch, TrainParams
+from src.training.recipe import Epoch
 
 IMAGES, UPDATES, BATCHES = 512, 150, 8
 WARM_EPOCHS, LATER_EPOCHS, WORKERS = 2, 8, 2  # what libraries load on first use is not growth
@@ -73,15 +71,6 @@ def run(scale: float, folder: Path) -> Outcome:
             "updates": len(costs["here"]),
         },
         ("accelerate", "timm", "torch"),
-    )
-
-
-def read_settings() -> Settings:
-    """Return what params.yaml says of a detector."""
-    return Settings(
-        load_params(ModelParams, "model"),
-        load_params(TrainParams, "train"),
-        load_params(AugmentParams, "augment"),
     )
 
 

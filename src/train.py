@@ -247,14 +247,23 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Train the detector that params.yaml describes."""
-    args = parse_args(argv)
-    settings = Settings(
+def read_settings() -> Settings:
+    """Return the sections of params.yaml.
+
+    Raises:
+        InputError: one is not as expected.
+    """
+    return Settings(
         load_params(ModelParams, "model"),
         load_params(TrainParams, "train"),
         load_params(AugmentParams, "augment"),
     )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train the detector that params.yaml describes."""
+    args = parse_args(argv)
+    settings = read_settings()
     if not args.gate.is_file():
         raise InputError(f"{args.gate} is missing: the stage 'shortcuts' has not passed these data")
     table = read_table(args.splits_csv, SPLIT_TABLE)
@@ -268,6 +277,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def launch() -> None:
     """Train in as many processes as the environment asks for (see training.launch)."""
+    read_settings()  # what is wrong there is said once, not by every process
     launch_processes("src.train", sys.argv[1:])
     main()
 

@@ -191,6 +191,19 @@ def test_with_running_statistics_what_validated_is_what_is_saved(
     assert figures["val_loss"] == pytest.approx(best["val_loss"], rel=1e-5)
 
 
+@pytest.mark.slow
+def test_a_wrong_parameter_is_said_once_however_many_processes(stage: list[str]) -> None:
+    change_params("train", epochs=0)
+    environment = {"PYTHONPATH": str(ROOT), "REAL_OR_GENERATED_PROCESSES": "2"}
+    command = [sys.executable, "-m", "src.train", *stage]
+    done = subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: params.yaml: train.epochs = 0")
+    assert "torch" not in done.stderr
+
+
 def change_params(section: str, **values: Any) -> None:
     sections = json.loads(Path("params.yaml").read_text())
     sections[section] |= values
