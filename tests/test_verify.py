@@ -15,6 +15,7 @@ from src.command import InputError
 from tests.conftest import Project
 from tests.tiny_remote import cached, enter, flip_byte, outputs
 from tools.objects import CACHE, WORKSPACE
+from tools.push import push
 from tools.rehash import DAMAGED, MISSING, OK, UNEXPECTED
 from tools.set_remote import set_remote
 from tools.verify import main, report, verify, verify_and_repair
@@ -120,9 +121,14 @@ def test_without_a_listing_a_directory_is_hashed_as_a_whole(tiny: Project) -> No
     assert found(tiny) == {(DAMAGED, CACHE, "data/raw"), (DAMAGED, WORKSPACE, "data/raw")}
 
 
-def test_nothing_built_is_no_success(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="names no output"):
-        verify(Repo.init(str(tmp_path), no_scm=True), None)
+def test_without_the_lock_of_the_pipeline_nothing_else_is_success(tiny: Project) -> None:
+    (tiny.folder / "study.txt").write_text("a result")
+    (tiny.folder / "dvc.lock").unlink()
+    with Repo(str(tiny.folder)) as repo:
+        repo.add(str(tiny.folder / "study.txt"))
+        for check in (lambda: verify(repo, None), lambda: push(repo)):
+            with pytest.raises(InputError, match=r"no stage of dvc.yaml is locked: run dvc repro"):
+                check()
 
 
 def test_the_report_counts_and_advises(tiny: Project, caplog: pytest.LogCaptureFixture) -> None:
@@ -319,6 +325,21 @@ def test_a_dead_server_is_named_once_and_no_object_is_tried(
     with pytest.raises(InputError, match=r"^2 of \d+ copies are not whole"):
         main(["--repair"])
     assert caplog.text.count(f"not read: {silent}") == 1
+
+
+def test_a_push_of_what_is_nowhere_fails(folder_remote: Project, tmp_path: Path) -> None:
+    table = stored(folder_remote, tmp_path, "data/table.csv")
+    shutil.rmtree(folder_remote.folder / ".dvc/cache")
+    with Repo(str(folder_remote.folder)) as repo:
+        assert push(repo) == 0  # all is there
+        table.unlink()
+        lost = "objects in use are neither there nor in this cache"
+        with pytest.raises(InputError, match=f"objects: 1 of 6 {lost}, data/table.csv; make push"):
+            push(repo)
+        shutil.rmtree(tmp_path / "remote")
+        # Of a directory whose listing is lost nobody knows the files.
+        with pytest.raises(InputError, match=f"objects: 2 of 2 {lost}, data/raw; make push"):
+            push(repo)
 
 
 @pytest.mark.s3

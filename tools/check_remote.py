@@ -88,9 +88,11 @@ def check_push(repo: Repo, name: str) -> None:
     """Check that the remote `name` answers and keeps what is written, by writing a little.
 
     Raises:
-        InputError: it does not; the message says what to do.
+        InputError: it does not, or an object in use is neither in the cache nor on its remote; the
+            message says what to do.
     """
     _demand(_check_store(repo.cloud.get_remote(name), f"remote {name}"))
+    _demand(_check_nothing_lost(list(copies(repo, name))))
 
 
 def _demand(findings: Iterator[Finding]) -> None:
@@ -266,6 +268,29 @@ def _check_objects(wanted: list[Copy], reachable: set[str], full: bool) -> Itera
         )
 
 
+def _check_nothing_lost(wanted: list[Copy]) -> Iterator[Finding]:
+    """Yield the remotes whose objects in use are neither there nor in the cache."""
+    cached = {copy.oid for copy in wanted if copy.place == CACHE and copy.fs.exists(copy.path)}
+    for place in sorted({copy.place for copy in wanted if copy.is_remote}):
+        here = [copy for copy in wanted if copy.place == place]
+        doubtful = [copy for copy in here if copy.oid not in cached]
+        with _failing(f"{place}, objects"), ThreadPoolExecutor(LOOKUPS) as pool:
+            infos = list(pool.map(_info, doubtful))
+        lost = [copy for copy, info in zip(doubtful, infos, strict=True) if info is None]
+        if lost:
+            yield _lost(lost, len(here), f"{place}, objects")
+
+
+def _lost(lost: list[Copy], count: int, what: str) -> Finding:
+    return fail(
+        what,
+        f"{len(lost)} of {count} objects in use are neither there nor in this cache, "
+        f"{lost[0].name}",
+        "make push where they were built, or bring them back here: make verify REPAIR=1 (from the "
+        "workspace) or dvc repro",
+    )
+
+
 def _compare(here: list[Copy], sizes: Mapping[str, int], what: str) -> Iterator[Finding]:
     with ThreadPoolExecutor(LOOKUPS) as pool:
         infos = dict(zip(here, pool.map(_info, here), strict=True))
@@ -276,11 +301,7 @@ def _compare(here: list[Copy], sizes: Mapping[str, int], what: str) -> Iterator[
     doubtful = [copy for copy, info in present if _other_checksum(copy, info)]
     count = f"of {len(here)} objects in use"
     if lost:
-        yield fail(
-            what,
-            f"{len(lost)} {count} are neither there nor in this cache, {lost[0].name}",
-            "dvc push, where they were built",
-        )
+        yield _lost(lost, len(here), what)
     elif missing:
         yield warn(
             what,

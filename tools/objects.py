@@ -81,6 +81,19 @@ def outputs(repo: Repo) -> list[Output]:
     return found
 
 
+def check_locked(repo: Repo) -> None:
+    """Check that dvc.lock has hashes for the pipeline, not for studies alone.
+
+    Raises:
+        InputError: no output of dvc.yaml has one.
+    """
+    pipeline = repo.fs.join(repo.root_dir, "dvc.yaml")
+    if not any(out.stage.path == pipeline for out in outputs(repo)):
+        raise InputError(
+            "no stage of dvc.yaml is locked: run dvc repro, or restore dvc.lock from Git"
+        )
+
+
 def _is_kept(out: Output) -> bool:
     return bool(out.use_cache or out.exists or not out.repo.scm.is_ignored(out.fs_path))
 

@@ -11,7 +11,7 @@ from dvc.repo import Repo
 from src.command import InputError, run
 from tools.check_remote import check_read
 from tools.explain import in_one_line
-from tools.objects import CACHE, copies, default_remote, remotes_in_use
+from tools.objects import CACHE, check_locked, copies, default_remote, remotes_in_use
 from tools.rehash import DAMAGED, MISSING, OK, UNEXPECTED, Result, rehash
 from tools.repair import repair
 
@@ -25,16 +25,14 @@ def verify(repo: Repo, remote: str | None) -> list[Result]:
     """Return the state of every copy in workspace and cache, and in `remote` (a name) if given.
 
     Raises:
-        InputError: dvc.lock names nothing, or a remote does not answer.
+        InputError: dvc.lock has nothing of the pipeline, or a remote does not answer.
     """
+    check_locked(repo)
     if remote is not None:
         # It would be found out object by object, each with repetitions.
         for name in remotes_in_use(repo, remote):
             check_read(repo, name)
-    wanted = list(copies(repo, remote))
-    if not wanted:
-        raise InputError("dvc.lock names no output yet: make repro, or git pull and dvc pull")
-    return rehash(wanted)
+    return rehash(list(copies(repo, remote)))
 
 
 def verify_and_repair(repo: Repo, remote: str | None) -> list[Result]:
