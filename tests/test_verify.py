@@ -9,14 +9,16 @@ import pytest
 from dvc.repo import Repo
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from s3fs import S3FileSystem
 
 from src.command import InputError
 from tests.conftest import Project
 from tests.tiny_remote import cached, enter, flip_byte, outputs
 from tools.objects import CACHE, WORKSPACE
+from tools.push import push
 from tools.rehash import DAMAGED, MISSING, OK, UNEXPECTED
 from tools.set_remote import set_remote
-from tools.verify import report, verify, verify_and_repair
+from tools.verify import main, report, verify, verify_and_repair
 
 # DVC calls something that a library of its own deprecates.
 pytestmark = [
@@ -119,9 +121,14 @@ def test_without_a_listing_a_directory_is_hashed_as_a_whole(tiny: Project) -> No
     assert found(tiny) == {(DAMAGED, CACHE, "data/raw"), (DAMAGED, WORKSPACE, "data/raw")}
 
 
-def test_nothing_built_is_no_success(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="names no output"):
-        verify(Repo.init(str(tmp_path), no_scm=True), None)
+def test_without_the_lock_of_the_pipeline_nothing_else_is_success(tiny: Project) -> None:
+    (tiny.folder / "study.txt").write_text("a result")
+    (tiny.folder / "dvc.lock").unlink()
+    with Repo(str(tiny.folder)) as repo:
+        repo.add(str(tiny.folder / "study.txt"))
+        for check in (lambda: verify(repo, None), lambda: push(repo)):
+            with pytest.raises(InputError, match=r"no stage of dvc.yaml is locked: run dvc repro"):
+                check()
 
 
 def test_the_report_counts_and_advises(tiny: Project, caplog: pytest.LogCaptureFixture) -> None:
@@ -141,6 +148,28 @@ def folder_remote(tiny: Project, tmp_path: Path) -> Project:
     # As `dvc push` leaves it: the remote is laid out as the cache is.
     shutil.copytree(tiny.folder / ".dvc/cache/files", tmp_path / "remote/files")
     return tiny
+
+
+def stored(project: Project, folder: Path, name: str) -> Path:
+    """The object of a file of the workspace in the remote that is a folder."""
+    return folder / "remote" / object_of(project, name).relative_to(project.folder / ".dvc/cache")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The bytes of every file below a folder by its relative path."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def edit(project: Project, name: str, text: str) -> bytes:
+    """Write a file of the workspace, which may be a link to the cache; return its bytes."""
+    path = project.folder / name
+    path.unlink(missing_ok=True)
+    path.write_text(text)
+    return path.read_bytes()
 
 
 def repaired(project: Project, monkeypatch: pytest.MonkeyPatch, *, remote: bool = False) -> bool:
@@ -191,34 +220,126 @@ def test_the_remote_is_repaired_from_here(
     assert repaired(folder_remote, monkeypatch, remote=True)
 
 
-def test_without_a_whole_copy_nothing_is_touched(
+@pytest.mark.parametrize("trouble", ["damaged", "missing"])
+def test_without_a_whole_copy_nothing_is_touched_and_the_rest_is_mended(
     folder_remote: Project,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
+    trouble: str,
 ) -> None:
-    damaged = object_of(folder_remote, "data/raw/fox.tar")
-    workspace = folder_remote.folder / "data/raw/fox.tar"
-    stored = next((tmp_path / "remote").rglob(f"{damaged.parent.name}/{damaged.name}"))
-    flip_byte(damaged)
-    flip_byte(stored)
-    if workspace.stat().st_ino != damaged.stat().st_ino:
-        flip_byte(workspace)
-    before = damaged.read_bytes(), stored.read_bytes()
+    for name in ("data/raw/fox.tar", "data/table.csv"):
+        edit(folder_remote, name, "mine")
+        for path in (object_of(folder_remote, name), stored(folder_remote, tmp_path, name)):
+            flip_byte(path) if trouble == "damaged" else path.unlink()
+    cat = edit(folder_remote, "data/raw/cat.tar", "mendable")
+    before = outputs(folder_remote)
+    remote = contents(tmp_path / "remote")
     assert not repaired(folder_remote, monkeypatch)
-    assert (damaged.read_bytes(), stored.read_bytes()) == before
-    assert "no whole copy anywhere" in caplog.text
+    assert contents(tmp_path / "remote") == remote
+    after = outputs(folder_remote)
+    assert after.pop("data/raw/cat.tar") != before.pop("data/raw/cat.tar")
+    assert after == before
+    assert contents(folder_remote.folder / ".scratch/replaced") == {"1/data/raw/cat.tar": cat}
+    assert "2 objects have no whole copy anywhere that was looked at" in caplog.text
 
 
-def test_an_edited_output_is_put_aside_not_lost(
-    folder_remote: Project, monkeypatch: pytest.MonkeyPatch
+def test_every_edit_is_put_aside_and_none_is_lost(
+    tiny: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = folder_remote.folder / "data/table.csv"
-    path.unlink()
-    path.write_text("mine")
+    expected = outputs(tiny)
+    for text in ("mine 1", "mine 2"):
+        edit(tiny, "data/table.csv", text)
+        edit(tiny, "data/raw/extra.tar", text)
+        assert repaired(tiny, monkeypatch)  # there is no remote, and no need of one
+        assert outputs(tiny) == expected
+    assert contents(tiny.folder / ".scratch/replaced") == {
+        f"{number}/data/{name}": f"mine {number}".encode()
+        for number in (1, 2)
+        for name in ("table.csv", "raw/extra.tar")
+    }
+
+
+def test_what_could_not_be_repaired_can_be_once_the_remote_is_back(
+    folder_remote: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    expected = outputs(folder_remote)
+    cached_fox = object_of(folder_remote, "data/raw/fox.tar")
+    fox = folder_remote.folder / "data/raw/fox.tar"
+    fox.unlink()
+    fox.hardlink_to(cached_fox)
+    flip_byte(cached_fox)
+    (tmp_path / "remote").rename(tmp_path / "away")
+    assert not repaired(folder_remote, monkeypatch)
+    (tmp_path / "away").rename(tmp_path / "remote")
     assert repaired(folder_remote, monkeypatch)
-    assert (folder_remote.folder / ".scratch/replaced/data/table.csv").read_text() == "mine"
-    assert path.read_text() != "mine"
+    assert outputs(folder_remote) == expected
+
+
+def test_without_being_asked_to_the_remote_is_not_written(
+    folder_remote: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    name = "data/table.csv"
+    edit(folder_remote, name, (folder_remote.folder / name).read_text())  # no link to the cache
+    whole = stored(folder_remote, tmp_path, "data/raw/fox.tar")
+    (folder_remote.folder / "data/raw/fox.tar").unlink()
+    object_of(folder_remote, "data/raw/fox.tar").unlink()
+    for path in (object_of(folder_remote, name), stored(folder_remote, tmp_path, name)):
+        flip_byte(path)
+    remote = contents(tmp_path / "remote")
+    assert repaired(folder_remote, monkeypatch)  # one from the workspace, one from the remote
+    assert contents(tmp_path / "remote") == remote
+    assert (folder_remote.folder / "data/raw/fox.tar").read_bytes() == whole.read_bytes()
+
+
+def test_what_could_not_be_read_is_counted_apart(
+    folder_remote: Project, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    flip_byte(stored(folder_remote, tmp_path, "data/raw/fox.tar"))
+    unreadable = stored(folder_remote, tmp_path, "data/raw/cat.tar")
+    unreadable.unlink()
+    unreadable.mkdir()
+    with Repo(str(folder_remote.folder)) as repo:
+        results = verify(repo, "storage")
+    expected = r"^1 of 19 copies are not whole; damaged: .*; 1 of 19 could not be read"
+    with pytest.raises(InputError, match=expected):
+        report(results)
+    assert "Is a directory" in caplog.text
+
+
+def test_a_dead_server_is_named_once_and_no_object_is_tried(
+    tiny: Project, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Repo(str(tiny.folder)) as repo:
+        set_remote(repo, "storage", "s3://experiments/path", "http://127.0.0.1:9")
+    tiny.environment.update(AWS_ACCESS_KEY_ID="key", AWS_SECRET_ACCESS_KEY="secret")
+    enter(tiny, monkeypatch)
+    silent = "remote storage, endpoint: no server answers at the endpoint"
+    with pytest.raises(InputError, match=f"^{silent}"):
+        main(["--remote"])
+    edit(tiny, "data/table.csv", "mine")
+    main(["--repair"])  # all that it takes is here
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+    flip_byte(object_of(tiny, "data/raw/fox.tar"))
+    edit(tiny, "data/raw/fox.tar", "mine")
+    with pytest.raises(InputError, match=r"^2 of \d+ copies are not whole"):
+        main(["--repair"])
+    assert caplog.text.count(f"not read: {silent}") == 1
+
+
+def test_a_push_of_what_is_nowhere_fails(folder_remote: Project, tmp_path: Path) -> None:
+    table = stored(folder_remote, tmp_path, "data/table.csv")
+    shutil.rmtree(folder_remote.folder / ".dvc/cache")
+    with Repo(str(folder_remote.folder)) as repo:
+        assert push(repo) == 0  # all is there
+        table.unlink()
+        lost = "objects in use are neither there nor in this cache"
+        with pytest.raises(InputError, match=f"objects: 1 of 6 {lost}, data/table.csv; make push"):
+            push(repo)
+        shutil.rmtree(tmp_path / "remote")
+        # Of a directory whose listing is lost nobody knows the files.
+        with pytest.raises(InputError, match=f"objects: 2 of 2 {lost}, data/raw; make push"):
+            push(repo)
 
 
 @pytest.mark.s3
@@ -237,3 +358,8 @@ def test_objects_on_s3_are_verified_and_repaired(
         assert sorted(states) == [(DAMAGED, damaged), (MISSING, removed)]
         verify_and_repair(repo, "storage")
         assert all(each.state == OK for each in verify(repo, "storage"))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    S3FileSystem.clear_instance_cache()
+    wrong = "^remote storage, bucket: the secret key does not belong to the access key"
+    with Repo() as repo, pytest.raises(InputError, match=wrong):
+        verify(repo, "storage")

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -20,7 +20,7 @@ from dvc.repo import Repo
 from src.command import InputError
 from tools.explain import REMOTE_ERRORS, error_code, explain
 from tools.finding import Finding, Level, fail, ok, warn
-from tools.objects import CACHE, WORKSPACE, Copy, copies, outputs
+from tools.objects import CACHE, Copy, copies, remotes_in_use
 from tools.rehash import OK, rehash
 from tools.set_remote import SECRETS, WHERE_SECRETS_GO
 
@@ -60,7 +60,7 @@ def check_remotes(repo: Repo, full: bool) -> Iterator[Finding]:
         yield warn("remote", "none is set", "make remote URL=s3://bucket/path")
         return
     reachable = set()
-    for name in dict.fromkeys([default, *(out.remote for out in outputs(repo) if out.remote)]):
+    for name in remotes_in_use(repo, default):
         what = f"remote {name}"
         try:
             yield from _check_configuration(repo, name, what)
@@ -75,14 +75,30 @@ def check_remotes(repo: Repo, full: bool) -> Iterator[Finding]:
     yield from _check_objects(wanted, reachable, full)
 
 
+def check_read(repo: Repo, name: str) -> None:
+    """Check that the remote `name` answers and may be read.
+
+    Raises:
+        InputError: it does not, or may not; the message says what to do.
+    """
+    _demand(_check_reading(repo.cloud.get_remote(name), f"remote {name}"))
+
+
 def check_push(repo: Repo, name: str) -> None:
     """Check that the remote `name` answers and keeps what is written, by writing a little.
 
     Raises:
-        InputError: it does not; the message says what to do.
+        InputError: it does not, or an object in use is neither in the cache nor on its remote; the
+            message says what to do.
     """
+    _demand(_check_store(repo.cloud.get_remote(name), f"remote {name}"))
+    _demand(_check_nothing_lost(list(copies(repo, name))))
+
+
+def _demand(findings: Iterator[Finding]) -> None:
+    """Turn the first finding that is not good enough into an error."""
     try:
-        for finding in _check_store(repo.cloud.get_remote(name), f"remote {name}"):
+        for finding in findings:
             # To the doctor a remote that can only be read is a warning.
             is_write = finding.what.endswith(_WRITE) and finding.level is not Level.OK
             if is_write or finding.level is Level.FAIL:
@@ -116,10 +132,15 @@ def _check_configuration(repo: Repo, name: str, what: str) -> Iterator[Finding]:
 
 
 def _check_store(remote: Remote, what: str) -> Iterator[Finding]:
+    yield from _check_reading(remote, what)
+    yield from _check_write(remote, what)
+
+
+def _check_reading(remote: Remote, what: str) -> Iterator[Finding]:
     if remote.fs.protocol == "s3":
         yield from _check_server(remote.fs.fs_args, what)
         yield _check_bucket(remote, what)
-    yield from _check_access(remote, what)
+    yield _check_access(remote, what)
 
 
 def _check_server(options: Mapping[str, Any], what: str) -> Iterator[Finding]:
@@ -171,16 +192,21 @@ def _check_bucket(remote: Remote, what: str) -> Finding:
     return ok(f"{what}, bucket", f"{bucket} is there and can be listed")
 
 
-def _check_access(remote: Remote, what: str) -> Iterator[Finding]:
-    """Yield whether an object can be read, written and deleted, by doing so."""
+def _check_access(remote: Remote, what: str) -> Finding:
+    # Who may not read is told so, rather than that nothing is there.
+    with _failing(f"{what}, read"), suppress(FileNotFoundError):
+        remote.fs.cat_file(_probe(remote, secrets.token_bytes(16)))
+    return ok(f"{what}, read", "allowed")
+
+
+def _probe(remote: Remote, token: bytes) -> str:
+    return str(remote.fs.join(remote.path, f".doctor-{token.hex()}"))
+
+
+def _check_write(remote: Remote, what: str) -> Iterator[Finding]:
+    """Yield whether an object can be written and deleted, by doing so."""
     fs, token = remote.fs, secrets.token_bytes(16)
-    probe = fs.join(remote.path, f".doctor-{token.hex()}")
-    with _failing(f"{what}, read"):
-        try:
-            fs.cat_file(probe)
-        except FileNotFoundError:
-            # Who may not read is told so, rather than that nothing is there.
-            yield ok(f"{what}, read", "allowed")
+    probe = _probe(remote, token)
     try:
         fs.makedirs(fs.parent(probe))
         fs.pipe_file(probe, token)
@@ -233,17 +259,36 @@ def _check_objects(wanted: list[Copy], reachable: set[str], full: bool) -> Itera
                     yield _check_bytes(here, f"{what}, bytes")
         except _Stopped as stopped:
             yield stopped.finding
-    unreadable = [
-        copy.name
-        for copy in wanted
-        if copy.output.use_cache and copy.place == WORKSPACE and copy.oid.endswith(".dir")
-    ]
+    unreadable = [copy.name for copy in wanted if copy.output.use_cache and copy.is_directory]
     if unreadable and reachable:
         yield warn(
             "directories",
             f"no listing of {', '.join(unreadable)} in cache or remote",
             "their files were not looked at",
         )
+
+
+def _check_nothing_lost(wanted: list[Copy]) -> Iterator[Finding]:
+    """Yield the remotes whose objects in use are neither there nor in the cache."""
+    cached = {copy.oid for copy in wanted if copy.place == CACHE and copy.fs.exists(copy.path)}
+    for place in sorted({copy.place for copy in wanted if copy.is_remote}):
+        here = [copy for copy in wanted if copy.place == place]
+        doubtful = [copy for copy in here if copy.oid not in cached]
+        with _failing(f"{place}, objects"), ThreadPoolExecutor(LOOKUPS) as pool:
+            infos = list(pool.map(_info, doubtful))
+        lost = [copy for copy, info in zip(doubtful, infos, strict=True) if info is None]
+        if lost:
+            yield _lost(lost, len(here), f"{place}, objects")
+
+
+def _lost(lost: list[Copy], count: int, what: str) -> Finding:
+    return fail(
+        what,
+        f"{len(lost)} of {count} objects in use are neither there nor in this cache, "
+        f"{lost[0].name}",
+        "make push where they were built, or bring them back here: make verify REPAIR=1 (from the "
+        "workspace) or dvc repro",
+    )
 
 
 def _compare(here: list[Copy], sizes: Mapping[str, int], what: str) -> Iterator[Finding]:
@@ -256,11 +301,7 @@ def _compare(here: list[Copy], sizes: Mapping[str, int], what: str) -> Iterator[
     doubtful = [copy for copy, info in present if _other_checksum(copy, info)]
     count = f"of {len(here)} objects in use"
     if lost:
-        yield fail(
-            what,
-            f"{len(lost)} {count} are neither there nor in this cache, {lost[0].name}",
-            "dvc push, where they were built",
-        )
+        yield _lost(lost, len(here), what)
     elif missing:
         yield warn(
             what,

@@ -38,6 +38,16 @@ class Copy:
         """Return where to look."""
         return self.name if self.place == WORKSPACE else f"{self.name} ({self.place} {self.path})"
 
+    @property
+    def is_directory(self) -> bool:
+        """Return whether it is a directory of the workspace, hashed as a whole."""
+        return self.place == WORKSPACE and self.oid.endswith(".dir")
+
+    @property
+    def is_remote(self) -> bool:
+        """Return whether a remote keeps it."""
+        return self.place not in (WORKSPACE, CACHE)
+
 
 def default_remote(repo: Repo) -> str:
     """Return the name of the default remote.
@@ -49,6 +59,11 @@ def default_remote(repo: Repo) -> str:
     if name is None:
         raise InputError("there is no remote yet: make remote URL=s3://bucket/path")
     return str(name)
+
+
+def remotes_in_use(repo: Repo, default: str) -> list[str]:
+    """Return the names of `default` and of the remotes that dvc.yaml gives to single outputs."""
+    return list(dict.fromkeys([default, *(out.remote for out in outputs(repo) if out.remote)]))
 
 
 def outputs(repo: Repo) -> list[Output]:
@@ -64,6 +79,19 @@ def outputs(repo: Repo) -> list[Output]:
         if out.hash_name != "md5":
             raise InputError(f"{out}: its hash is {out.hash_name}, not md5; rebuild it with DVC 3")
     return found
+
+
+def check_locked(repo: Repo) -> None:
+    """Check that dvc.lock has hashes for the pipeline, not for studies alone.
+
+    Raises:
+        InputError: no output of dvc.yaml has one.
+    """
+    pipeline = repo.fs.join(repo.root_dir, "dvc.yaml")
+    if not any(out.stage.path == pipeline for out in outputs(repo)):
+        raise InputError(
+            "no stage of dvc.yaml is locked: run dvc repro, or restore dvc.lock from Git"
+        )
 
 
 def _is_kept(out: Output) -> bool:
@@ -142,7 +170,7 @@ def hash_of(copy: Copy, progress: Progress, stop: threading.Event) -> str:
 
     DVC's own check is not asked: it trusts read-only files and remembered hashes.
     """
-    if copy.place == WORKSPACE and copy.oid.endswith(".dir"):
+    if copy.is_directory:
         return _hash_of_directory(copy, progress, stop)
     digest = md5(usedforsecurity=False)
     # Read in order, once: no read-ahead beyond the chunk.

@@ -14,7 +14,7 @@ from dvc_data.hashfile.hash_info import HashInfo
 from src.command import run
 from tools.check_remote import check_push
 from tools.explain import in_one_line
-from tools.objects import CACHE, copies, default_remote
+from tools.objects import CACHE, check_locked, copies, default_remote
 
 logger = logging.getLogger("push")
 
@@ -25,8 +25,10 @@ def push(repo: Repo) -> int:
     Files that the remote has are not counted.
 
     Raises:
-        InputError: there is no remote, or it does not answer or take what is written.
+        InputError: there is nothing to push, or it is not all here; there is no remote, or it does
+            not answer or take what is written.
     """
+    check_locked(repo)
     # DVC would find out object by object, each with repetitions and a traceback: for minutes.
     check_push(repo, default_remote(repo))
     pushed = repo.push(run_cache=True)

@@ -9,8 +9,9 @@ from pathlib import Path
 from dvc.repo import Repo
 
 from src.command import InputError, run
+from tools.check_remote import check_read
 from tools.explain import in_one_line
-from tools.objects import CACHE, WORKSPACE, copies, default_remote
+from tools.objects import CACHE, check_locked, copies, default_remote, remotes_in_use
 from tools.rehash import DAMAGED, MISSING, OK, UNEXPECTED, Result, rehash
 from tools.repair import repair
 
@@ -24,41 +25,70 @@ def verify(repo: Repo, remote: str | None) -> list[Result]:
     """Return the state of every copy in workspace and cache, and in `remote` (a name) if given.
 
     Raises:
-        InputError: dvc.lock names nothing.
+        InputError: dvc.lock has nothing of the pipeline, or a remote does not answer.
     """
-    wanted = list(copies(repo, remote))
-    if not wanted:
-        raise InputError("dvc.lock names no output yet: make repro, or git pull and dvc pull")
-    return rehash(wanted)
+    check_locked(repo)
+    if remote is not None:
+        # It would be found out object by object, each with repetitions.
+        for name in remotes_in_use(repo, remote):
+            check_read(repo, name)
+    return rehash(list(copies(repo, remote)))
 
 
 def verify_and_repair(repo: Repo, remote: str | None) -> list[Result]:
     """Return what `verify` returns once whole copies have replaced bad ones.
 
-    Without `remote`, the default remote is read for what is bad here, and for nothing else.
+    Without `remote`, the remotes are read for what is whole nowhere here, and never written.
+
+    Raises:
+        InputError: what `verify` raises.
     """
     results = verify(repo, remote)
     # Twice: the files of a directory are known only once its listing is whole.
     for _ in range(2):
         if all(result.state == OK for result in results):
             break
-        known = results if remote else [*results, *_on_default_remote(results, repo)]
-        repair(known, repo, ASIDE)
+        known = results if remote else [*results, *_on_remotes(_lost(results), repo)]
+        if not repair(known, ASIDE):
+            break
         with Repo(repo.root_dir) as again:  # an open one remembers the listings it could not read
             results = verify(again, remote)
     return results
 
 
-def _on_default_remote(results: Sequence[Result], repo: Repo) -> list[Result]:
-    bad = {result.copy.oid for result in results if result.state != OK}
-    name = default_remote(repo)
-    return rehash(
+def _lost(results: Sequence[Result]) -> set[str]:
+    """Return the hashes of what the cache should have and no copy here has."""
+    whole = {each.copy.oid for each in results if each.state == OK and not each.copy.is_directory}
+    wanted = {
+        each.copy.oid
+        for each in results
+        if each.copy.place == CACHE and each.state in (DAMAGED, MISSING)
+    }
+    return wanted - whole
+
+
+def _on_remotes(wanted: set[str], repo: Repo) -> list[Result]:
+    """Return the whole remote objects of these hashes; log the others, and silent remotes."""
+    default = repo.config["core"].get("remote")
+    if default is None or not wanted:
+        return []
+    answering = set()
+    for name in remotes_in_use(repo, default):
+        try:
+            check_read(repo, name)
+        except InputError as error:
+            logger.error("not read: %s", error)
+        else:
+            answering.add(f"remote {name}")
+    results = rehash(
         [
             copy
-            for copy in copies(repo, name)
-            if copy.oid in bad and copy.place not in (WORKSPACE, CACHE)
+            for copy in copies(repo, default if answering else None)
+            if copy.oid in wanted and copy.place in answering
         ]
     )
+    _log([result for result in results if result.state != OK])
+    return [result for result in results if result.state == OK]
 
 
 def report(results: Sequence[Result]) -> None:
@@ -68,24 +98,33 @@ def report(results: Sequence[Result]) -> None:
         InputError: some copy is not whole.
     """
     bad = [result for result in results if result.state != OK]
-    for result in bad[:SHOWN]:
-        logger.error("%s: %s", result.state, result.copy)
-    if len(bad) > SHOWN:
-        logger.error("... and %d more", len(bad) - SHOWN)
+    _log(bad)
     places = Counter(result.copy.place for result in results)
     counted = ", ".join(f"{count} in {place}" for place, count in sorted(places.items()))
     if not bad:
         logger.info("%d copies are whole (%s)", len(results), counted)
         return
-    states = Counter(result.state for result in bad)
     advice = {
-        DAMAGED: "damaged: make verify REPAIR=1 puts whole copies back (workspace changes of "
-        f"yours? they go to {ASIDE}; dvc commit keeps them)",
+        DAMAGED: "damaged: make verify REPAIR=1 puts whole copies back, if any (changes of yours "
+        f"in the workspace? they go to {ASIDE}; dvc commit keeps them)",
         MISSING: "missing: dvc pull, or dvc push for the remote",
         UNEXPECTED: "unexpected: not part of the output; delete, or make verify REPAIR=1",
     }
+    states = Counter(result.state for result in bad)
     lines = [text for state, text in advice.items() if state in states]
-    raise InputError("; ".join([f"{len(bad)} of {len(results)} copies are not whole", *lines]))
+    unread = sum(number for state, number in states.items() if state not in advice)
+    if wrong := len(bad) - unread:
+        lines.insert(0, f"{wrong} of {len(results)} copies are not whole")
+    if unread:
+        lines.append(f"{unread} of {len(results)} could not be read, for the reasons above")
+    raise InputError("; ".join(lines))
+
+
+def _log(bad: Sequence[Result]) -> None:
+    for result in bad[:SHOWN]:
+        logger.error("%s: %s", result.state, result.copy)
+    if len(bad) > SHOWN:
+        logger.error("... and %d more", len(bad) - SHOWN)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
