@@ -62,8 +62,8 @@ s3: $(READY) ## an S3 server on this machine, to try it all; Ctrl-C stops it
 	@exec python -m tools.serve .scratch/s3
 
 # Without `setup`: it must be able to say what is wrong with the environment.
-doctor: ## what works here and what to do about the rest [FULL=1 reads every remote object]
-	@if [ -x $(BIN)/python ]; then exec python -m tools.doctor $(if $(FULL),--full); else exec $(PYTHON) -m tools.doctor; fi
+doctor: ## what works here and what to do about the rest [FULL=1 reads every remote object] [BUILD=1 what nobody has is built here: no FAIL]
+	@if [ -x $(BIN)/python ]; then exec python -m tools.doctor $(if $(FULL),--full) $(if $(BUILD),--build); else exec $(PYTHON) -m tools.doctor; fi
 
 verify: $(READY) ## rehash every output and cached object [REMOTE=1 remote ones too] [REPAIR=1 from whole copies]
 	@python -m tools.verify $(if $(REMOTE),--remote) $(if $(REPAIR),--repair)

@@ -1,7 +1,7 @@
 """dvc.yaml, dvc.lock and what Git keeps -> is dvc.lock what `dvc repro` would write?
 
-Needs no data: what dvc.lock knows counts as there. `dvc repro --allow-missing --dry` decides alike, but
-where the data are absent it ends at the first stage that changed, in "No such file or directory".
+Needs no data: what dvc.lock knows counts as there. `dvc repro --allow-missing --dry` decides alike,
+but where the data are absent it ends at the first stage that changed, in "No such file".
 """
 
 import argparse
