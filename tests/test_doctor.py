@@ -20,6 +20,7 @@ from src.command import InputError
 from tests.conftest import Project
 from tests.faulty_proxy import faulty_proxy
 from tests.tiny_remote import cached, client, enter
+from tools.check_machine import check_checkout
 from tools.check_remote import check_clock
 from tools.doctor import main
 from tools.finding import Level
@@ -61,8 +62,11 @@ def test_without_a_remote_it_says_how_to_set_one(tiny: Project) -> None:
 
 @pytest.mark.slow
 def test_a_folder_is_a_remote(tiny: Project, tmp_path: Path) -> None:
-    tiny.run("python", "-m", "tools.set_remote", str(tmp_path / "folder"))
-    assert "6 of 6 objects in use are not there yet" in doctor(tiny)
+    said = tiny.run("python", "-m", "tools.set_remote", str(tmp_path / "folder"))
+    assert "next: make doctor, git commit .dvc/config, make push\n" in said
+    printed = doctor(tiny)
+    assert "6 of 6 objects in use are not there yet" in printed
+    assert "; make push; should it find nothing to do: make verify" in printed
     (tmp_path / "folder" / "files").mkdir()
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["files"]
 
@@ -130,6 +134,27 @@ def test_one_of_two_remotes_that_cannot_be_opened_is_one_line(
         main(["--remote-only"])
     (failure,) = failures(capsys.readouterr().out)
     assert failure.startswith("FAIL  remote private: gs is supported")
+
+
+@pytest.mark.slow
+def test_a_lock_of_an_older_dvc_is_one_line(
+    tiny: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    enter(tiny, monkeypatch)
+    with Repo() as repo:
+        set_remote(repo, "storage", str(tmp_path / "folder"), None)
+    text = (tiny.folder / "dvc.lock").read_text()
+    (tiny.folder / "dvc.lock").write_text(text.replace("      hash: md5\n", ""))
+    expected = "data/raw: its hash is md5-dos2unix, not md5"
+    *_, pipeline = check_checkout(tiny.folder)
+    assert str(pipeline).startswith(f"FAIL  pipeline: {expected}")
+    with pytest.raises(SystemExit, match="1"):
+        main(["--remote-only"])
+    (failure,) = failures(capsys.readouterr().out)
+    assert failure.startswith(f"FAIL  remotes: {expected}")
 
 
 @pytest.mark.slow

@@ -105,7 +105,7 @@ def start(folder: Path) -> tuple[subprocess.Popen[str], list[str]]:
         text=True,
     )
     assert process.stdout is not None
-    lines = []
+    lines: list[str] = []
     while not (lines and lines[-1].startswith("Ctrl-C")):
         lines.append(process.stdout.readline())
         assert lines[-1], "it ended"

@@ -112,6 +112,7 @@ def check_checkout(root: Path) -> Iterator[Finding]:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
+    from src.command import InputError
     from tools.objects import outputs
 
     try:
@@ -123,7 +124,7 @@ def check_checkout(root: Path) -> Iterator[Finding]:
                 for out in outputs(repo)
                 if out.use_cache and not out.cache.exists(out.hash_info.value)
             )
-    except DvcException as error:
+    except (DvcException, InputError) as error:
         yield fail("pipeline", str(error), "mend dvc.yaml, or dvc.lock with git checkout dvc.lock")
         return
     devices = set()

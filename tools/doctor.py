@@ -38,6 +38,7 @@ def diagnose(machine: bool, full: bool, build: bool) -> Iterator[Finding]:
         from dvc.exceptions import DvcException
         from dvc.repo import Repo
 
+        from src.command import InputError
         from tools.check_remote import check_remotes
         from tools.explain import first_line
     except ImportError as error:
@@ -48,7 +49,7 @@ def diagnose(machine: bool, full: bool, build: bool) -> Iterator[Finding]:
     try:
         with Repo() as repo:
             yield from check_remotes(repo, full, build)
-    except DvcException as error:
+    except (DvcException, InputError) as error:
         yield fail("remotes", first_line(error), "mend that first: they were not looked at")
 
 
