@@ -16,15 +16,19 @@ import pytest
 from dvc.cli import main as dvc
 from dvc.repo import Repo
 
+from src.command import InputError
 from tests.conftest import Project
 from tests.faulty_proxy import faulty_proxy
 from tests.tiny_remote import cached, client, enter
+from tools.check_machine import check_checkout
 from tools.check_remote import check_clock
 from tools.doctor import main
 from tools.finding import Level
+from tools.push import push
 from tools.s3 import Identity, S3Server
 from tools.set_remote import set_remote
 
+KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
 SKEWED = """
 import datetime, botocore.compat
 now = botocore.compat.get_current_datetime
@@ -58,8 +62,11 @@ def test_without_a_remote_it_says_how_to_set_one(tiny: Project) -> None:
 
 @pytest.mark.slow
 def test_a_folder_is_a_remote(tiny: Project, tmp_path: Path) -> None:
-    tiny.run("python", "-m", "tools.set_remote", str(tmp_path / "folder"))
-    assert "6 of 6 objects in use are not there yet" in doctor(tiny)
+    said = tiny.run("python", "-m", "tools.set_remote", str(tmp_path / "folder"))
+    assert "next: make doctor, git commit .dvc/config, make push\n" in said
+    printed = doctor(tiny)
+    assert "6 of 6 objects in use are not there yet" in printed
+    assert "; make push; should it find nothing to do: make verify" in printed
     (tmp_path / "folder" / "files").mkdir()
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["files"]
 
@@ -77,6 +84,97 @@ def test_a_broken_pipeline_is_one_line_everywhere(tiny: Project, tmp_path: Path,
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("setting", "value", "expected"),
+    [
+        ("endpointurl", "foo", "endpoint: 'foo' is no address (Invalid endpoint: foo); make"),
+        ("endpointurl", "http://[::1", "endpoint: 'http://[::1' is no address (Invalid IPv6"),
+        ("url", "gs://bucket", "storage: gs is supported, but requires 'dvc-gs' to be installed;"),
+    ],
+)
+def test_an_address_that_cannot_be_opened_is_one_line(
+    tiny: Project,
+    setting: str,
+    value: str,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tiny.environment.update(KEYS)
+    enter(tiny, monkeypatch)
+    with Repo() as repo:
+        set_remote(repo, "storage", "s3://experiments/path", None)
+        with repo.config.edit("repo") as document:
+            document["remote"]["storage"][setting] = value
+    with pytest.raises(SystemExit, match="1"):
+        main(["--remote-only"])
+    (failure,) = failures(capsys.readouterr().out)
+    assert expected in failure
+    with Repo() as repo, pytest.raises(InputError) as caught:
+        push(repo)
+    assert expected in str(caught.value)
+
+
+@pytest.mark.slow
+def test_one_of_two_remotes_that_cannot_be_opened_is_one_line(
+    tiny: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    enter(tiny, monkeypatch)
+    with Repo() as repo:
+        set_remote(repo, "storage", str(tmp_path / "folder"), None)
+        with repo.config.edit("repo") as document:
+            document["remote"]["private"] = {"url": "gs://bucket", "verify": "true"}
+    text = (tiny.folder / "dvc.yaml").read_text()
+    private = text.replace("data/table.csv]", "data/table.csv: {remote: private}]")
+    (tiny.folder / "dvc.yaml").write_text(private)
+    with pytest.raises(SystemExit, match="1"):
+        main(["--remote-only"])
+    (failure,) = failures(capsys.readouterr().out)
+    assert failure.startswith("FAIL  remote private: gs is supported")
+
+
+@pytest.mark.slow
+def test_a_lock_of_an_older_dvc_is_one_line(
+    tiny: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    enter(tiny, monkeypatch)
+    with Repo() as repo:
+        set_remote(repo, "storage", str(tmp_path / "folder"), None)
+    text = (tiny.folder / "dvc.lock").read_text()
+    (tiny.folder / "dvc.lock").write_text(text.replace("      hash: md5\n", ""))
+    expected = "data/raw: its hash is md5-dos2unix, not md5"
+    *_, pipeline = check_checkout(tiny.folder)
+    assert str(pipeline).startswith(f"FAIL  pipeline: {expected}")
+    with pytest.raises(SystemExit, match="1"):
+        main(["--remote-only"])
+    (failure,) = failures(capsys.readouterr().out)
+    assert failure.startswith(f"FAIL  remotes: {expected}")
+
+
+@pytest.mark.slow
+def test_without_a_lock_it_does_not_say_that_all_is_there(
+    tiny: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    enter(tiny, monkeypatch)
+    with Repo() as repo:
+        set_remote(repo, "storage", str(tmp_path / "folder"), None)
+    (tiny.folder / "dvc.lock").unlink()
+    with pytest.raises(SystemExit, match="0"):
+        main(["--remote-only"])
+    expected = "warn  remote storage, objects: dvc.lock names none; git checkout dvc.lock"
+    assert expected in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_a_push_to_a_folder_that_cannot_be_made_is_one_line(tiny: Project, tmp_path: Path) -> None:
     tiny.run("python", "-m", "tools.set_remote", str(tmp_path / "file" / "folder"))
     (tmp_path / "file").touch()
@@ -90,12 +188,12 @@ def test_a_push_to_a_folder_that_cannot_be_made_is_one_line(tiny: Project, tmp_p
 def test_a_push_to_where_nobody_listens_ends_at_once(tiny: Project) -> None:
     endpoint = ("--endpoint", "http://127.0.0.1:9")
     tiny.run("python", "-m", "tools.set_remote", "s3://experiments/path", *endpoint)
-    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
-    tiny.environment.update(keys)
+    tiny.environment.update(KEYS)
     printed = tiny.run("python", "-m", "tools.push", check=False)
     assert "Traceback" not in printed
     assert "failed to transfer" not in printed  # no object was tried
-    assert "error: remote storage, endpoint: no server answers at the endpoint" in printed
+    expected = "endpoint: no server answers at the endpoint (http://127.0.0.1:9); check"
+    assert f"error: remote storage, {expected}" in printed
 
 
 @pytest.mark.slow
@@ -185,14 +283,14 @@ TROUBLES = [
     Trouble(
         "dead server",
         "Could not connect to the endpoint URL",
-        "endpoint: no server answers at the endpoint; check the endpoint in .dvc/config",
+        "endpoint: no server answers at the endpoint (http://127.0.0.1:9); check the endpoint",
         {},
         endpoint="http://127.0.0.1:9",
     ),
     Trouble(
         "https where http is spoken",
         "SSL validation failed",
-        "endpoint: no trusted encrypted connection; http:// or https://?",
+        "endpoint: no trusted encrypted connection (https://127.0.0.1:",
         {},
         endpoint="https",
     ),

@@ -42,12 +42,12 @@ def test_broken_settings_are_named(tmp_path: Path, text: str) -> None:
 
 def test_a_second_server_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     server, _ = load_server(tmp_path)
-    port = int(server.endpoint.rsplit(":", 1)[1])
-    with (
-        socket.create_server(("127.0.0.1", port)),
-        pytest.raises(InputError, match=r"listens on .* already"),
-    ):
-        serve(tmp_path, threading.Event())
+    for port in server.ports:
+        with (
+            socket.create_server(("127.0.0.1", port)),
+            pytest.raises(InputError, match=rf"port {port} .* is taken .*delete .*server\.json"),
+        ):
+            serve(tmp_path, threading.Event())
 
 
 def test_ports_whose_twin_is_taken_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,23 +67,17 @@ def test_ports_whose_twin_is_taken_are_drawn_again(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.s3
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_it_says_how_to_use_it_and_leaves_nothing_behind(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tools.serve", str(tmp_path / "s3")],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    lines = [process.stdout.readline() for _ in range(5)]
+    process, lines = start(tmp_path / "s3")
     settings = json.loads((tmp_path / "s3" / "server.json").read_text())
     endpoint = f"http://127.0.0.1:{settings['ports']['s3']}"
     assert f"  export AWS_ACCESS_KEY_ID={settings['access_key']}\n" in lines
     assert f"  export AWS_SECRET_ACCESS_KEY={settings['secret_key']}\n" in lines
     assert f"  make remote URL=s3://real-or-generated/dvc ENDPOINT={endpoint}\n" in lines
+    assert f"  export AWS_ENDPOINT_URL={endpoint}\n" in lines
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(f"{endpoint}/real-or-generated", timeout=10)
     process.send_signal(number)
@@ -91,6 +85,31 @@ def test_it_says_how_to_use_it_and_leaves_nothing_behind(
     assert process.returncode == 0
     assert "the data stay" in rest
     assert all(is_free(port) for port in settings["ports"].values())
+
+
+@pytest.mark.s3
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system ends it")
+def test_one_that_is_killed_leaves_nothing_behind_either(tmp_path: Path) -> None:
+    process, _ = start(tmp_path / "s3")
+    process.kill()
+    process.communicate(timeout=30)
+    assert all(is_free(port) for port in load_server(tmp_path / "s3")[0].ports)
+
+
+def start(folder: Path) -> tuple[subprocess.Popen[str], list[str]]:
+    """Return `make s3` on `folder`, and what it has said by when the server answers."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tools.serve", str(folder)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    lines: list[str] = []
+    while not (lines and lines[-1].startswith("Ctrl-C")):
+        lines.append(process.stdout.readline())
+        assert lines[-1], "it ended"
+    return process, lines
 
 
 def is_free(port: int) -> bool:

@@ -56,6 +56,21 @@ def test_a_run_of_one_is_nobodys_run_again(hub: Project, tmp_path: Path) -> None
     assert clone.read("metrics.json") == hub.read("metrics.json")
 
 
+def test_what_was_never_pushed_is_built_where_the_doctor_is_told_so(
+    tiny_remote: Project, tmp_path: Path
+) -> None:
+    tiny_remote.run("git", "clone", "--quiet", ".", str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone", tiny_remote.environment)
+    command = ("python", "-m", "tools.doctor", "--remote-only")
+    lost = "remote storage, objects: 2 of 2 objects in use are neither there nor in this cache"
+    assert f"FAIL  {lost}" in clone.run(*command, check=False)
+    assert f"warn  {lost}" in clone.run(*command, "--build")
+    assert clone.repro("--pull") == ["make"]
+    assert outputs(clone) == outputs(tiny_remote)
+    clone.run("dvc", "remote", "modify", "storage", "url", "s3://no-such-bucket/path")
+    assert "FAIL  remote storage, bucket" in clone.run(*command, "--build", check=False)
+
+
 def test_experiments_travel_without_a_commit(hub: Project, tmp_path: Path) -> None:
     hub.run("dvc", "exp", "run", "--name", "small", "--set-param", "length=1000")
     hub.run("dvc", "exp", "push", "origin", "small")

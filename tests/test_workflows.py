@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import ROOT
 
@@ -33,6 +34,14 @@ def test_workflows_give_no_rights_away() -> None:
 
 def test_workflows_pass_actionlint() -> None:
     run("actionlint", *WORKFLOWS)
+
+
+def test_the_rebuild_hands_over_the_page_that_it_makes() -> None:
+    (page,) = yaml.safe_load((ROOT / "report/dvc.yaml").read_text())["stages"]["report"]["outs"]
+    steps = yaml.safe_load((ROOT / ".github/workflows/repro.yml").read_text())["jobs"]["repro"]
+    (upload,) = [step["with"] for step in steps["steps"] if "path" in step.get("with", {})]
+    assert upload["name"] == "report"
+    assert next(iter(page)) in upload["path"].split()
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)

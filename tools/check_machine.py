@@ -1,7 +1,10 @@
 """This machine and this checkout -> findings: Python, packages, pipeline, disk, accelerator.
 
-Packages are imported where they are used: a check must be able to say that one is missing.
+Packages are imported where they are used: a check must be able to say that one is missing. It must
+also be able to say that Python is too old: nothing here is read at import that 3.8 lacks.
 """
+
+from __future__ import annotations
 
 import shutil
 import sys
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dvc.repo import Repo
     from packaging.requirements import Requirement
 
 from tools.finding import Finding, fail, ok, warn
@@ -19,6 +23,7 @@ OLDEST_PYTHON = (3, 11)
 # What a run of the pipeline writes beside the data: environments, checkpoints, temporary files.
 SPARE_BYTES = 5_000_000_000
 SETUP = "make setup"
+NO_LOCK = "git checkout dvc.lock; where nobody has built yet: make repro"
 
 
 def check_python(version: tuple[int, int]) -> Finding:
@@ -33,15 +38,11 @@ def check_python(version: tuple[int, int]) -> Finding:
 def check_packages(requirements: Path) -> Finding:
     """Return whether what is installed is what `requirements` (pinned, as uv writes it) names."""
     try:
-        from packaging.requirements import Requirement
+        pins = list(_pins(requirements))
     except ImportError as error:
         return fail("packages", str(error), SETUP)
-    logical = requirements.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
-    pins = [
-        Requirement(line.split(" --hash")[0])
-        for line in logical
-        if line.strip() and not line.lstrip().startswith("#")
-    ]
+    except (OSError, ValueError) as error:
+        return fail("packages", str(error), f"git checkout {requirements}, or mend it: make lock")
     wanted = [pin for pin in pins if pin.marker is None or pin.marker.evaluate()]
     wrong = [text for pin in wanted if (text := _difference(pin))]
     if not wrong:
@@ -50,7 +51,20 @@ def check_packages(requirements: Path) -> Finding:
     return fail("packages", shown, f"rm {Path(sys.prefix, '.ready')}; {SETUP}")
 
 
-def _difference(pin: "Requirement") -> str:
+def _pins(requirements: Path) -> Iterator[Requirement]:
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    logical = requirements.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+    for line in logical:
+        pin = line.split(" --hash")[0].strip()
+        if pin and not pin.startswith("#"):
+            try:
+                yield Requirement(pin)
+            except InvalidRequirement as error:
+                raise ValueError(f"{requirements.name}: {pin!r} is no requirement") from error
+
+
+def _difference(pin: Requirement) -> str:
     try:
         installed = metadata.version(pin.name)
     except metadata.PackageNotFoundError:
@@ -98,19 +112,19 @@ def check_checkout(root: Path) -> Iterator[Finding]:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
+    from src.command import InputError
     from tools.objects import outputs
 
     try:
         with Repo(str(root)) as repo:
-            # The studies run when somebody asks for them.
-            yield _check_lock(repo.status([str(root / "dvc.yaml")]))
+            yield _check_lock(root, repo)
             folders = {"workspace disk": root, "cache disk": Path(repo.cache.local.path)}
             to_pull = sum(
                 out.meta.size or 0
                 for out in outputs(repo)
                 if out.use_cache and not out.cache.exists(out.hash_info.value)
             )
-    except DvcException as error:
+    except (DvcException, InputError) as error:
         yield fail("pipeline", str(error), "mend dvc.yaml, or dvc.lock with git checkout dvc.lock")
         return
     devices = set()
@@ -121,7 +135,11 @@ def check_checkout(root: Path) -> Iterator[Finding]:
             yield check_disk(what, existing, to_pull)
 
 
-def _check_lock(changes: dict[str, object]) -> Finding:
+def _check_lock(root: Path, repo: Repo) -> Finding:
+    if not (root / "dvc.lock").exists():
+        return warn("pipeline", "there is no dvc.lock", NO_LOCK)
+    # The studies run when somebody asks for them.
+    changes = repo.status([str(root / "dvc.yaml")])
     if not changes:
         return ok("pipeline", "the workspace is what dvc.lock says")
     shown = ", ".join(sorted(changes)[:5]) + (", ..." if len(changes) > 5 else "")

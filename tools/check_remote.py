@@ -1,7 +1,7 @@
 """The remotes of .dvc/config -> findings, from the configuration to the last stored object."""
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC
@@ -18,6 +18,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from src.command import InputError
+from tools.check_machine import NO_LOCK
 from tools.explain import REMOTE_ERRORS, error_code, explain
 from tools.finding import Finding, Level, fail, ok, warn
 from tools.objects import CACHE, Copy, copies, remotes_in_use
@@ -40,20 +41,21 @@ class _Stopped(Exception):  # noqa: N818 - no error, the end of a chain of check
 
 
 @contextmanager
-def _failing(what: str) -> Iterator[None]:
+def _failing(what: str, where: str = "") -> Iterator[None]:
     """Turn a failure of the remote into a finding about `what` that ends the chain."""
     try:
         yield
     except REMOTE_ERRORS as error:
         explanation = explain(error)
-        raise _Stopped(fail(what, explanation.found, explanation.advice)) from error
+        found = f"{explanation.found} ({where})" if where else explanation.found
+        raise _Stopped(fail(what, found, explanation.advice)) from error
 
 
-def check_remotes(repo: Repo, full: bool) -> Iterator[Finding]:
+def check_remotes(repo: Repo, full: bool, build: bool) -> Iterator[Finding]:
     """Yield findings on every remote in use, then on what dvc.lock needs of them.
 
     With `full`, every remote object is read and hashed; else names, sizes and checksums that the
-    server remembers are compared.
+    server remembers are compared. With `build`, what no one has is going to be built here: no FAIL.
     """
     default = repo.config["core"].get("remote")
     if default is None:
@@ -64,15 +66,18 @@ def check_remotes(repo: Repo, full: bool) -> Iterator[Finding]:
         what = f"remote {name}"
         try:
             yield from _check_configuration(repo, name, what)
-            yield from _check_store(repo.cloud.get_remote(name), what)
+            yield from _check_store(_open(repo, name, what), what)
         except _Stopped as stopped:
             yield stopped.finding
         except DvcException as error:
             yield fail(what, str(error), "make remote URL=s3://bucket/path")
         else:
             reachable.add(what)
-    wanted = list(copies(repo, default if reachable else None))
-    yield from _check_objects(wanted, reachable, full)
+    try:
+        wanted = list(copies(repo, default if reachable else None))
+    except ImportError:
+        return  # found above: a remote that cannot be opened
+    yield from _check_objects(wanted, reachable, full, build)
 
 
 def check_read(repo: Repo, name: str) -> None:
@@ -81,7 +86,7 @@ def check_read(repo: Repo, name: str) -> None:
     Raises:
         InputError: it does not, or may not; the message says what to do.
     """
-    _demand(_check_reading(repo.cloud.get_remote(name), f"remote {name}"))
+    _demand(_check_opened(repo, name, _check_reading))
 
 
 def check_push(repo: Repo, name: str) -> None:
@@ -91,8 +96,15 @@ def check_push(repo: Repo, name: str) -> None:
         InputError: it does not, or an object in use is neither in the cache nor on its remote; the
             message says what to do.
     """
-    _demand(_check_store(repo.cloud.get_remote(name), f"remote {name}"))
+    _demand(_check_opened(repo, name, _check_store))
     _demand(_check_nothing_lost(list(copies(repo, name))))
+
+
+def _check_opened(
+    repo: Repo, name: str, check: Callable[[Remote, str], Iterator[Finding]]
+) -> Iterator[Finding]:
+    what = f"remote {name}"
+    yield from check(_open(repo, name, what), what)
 
 
 def _demand(findings: Iterator[Finding]) -> None:
@@ -106,6 +118,14 @@ def _demand(findings: Iterator[Finding]) -> None:
     except _Stopped as stopped:
         bad = stopped.finding
         raise InputError(f"{bad.what}: {bad.found}; {bad.advice}; make doctor says more") from None
+
+
+def _open(repo: Repo, name: str, what: str) -> Remote:
+    try:
+        return repo.cloud.get_remote(name)
+    except ImportError as error:  # DVC knows the address, and the package for it is not there
+        advice = "make remote URL=s3://bucket/path, or add it to requirements.in: make lock"
+        raise _Stopped(fail(what, str(error), advice)) from error
 
 
 def _check_configuration(repo: Repo, name: str, what: str) -> Iterator[Finding]:
@@ -150,7 +170,8 @@ def _check_server(options: Mapping[str, Any], what: str) -> Iterator[Finding]:
         keys = _key_in_use(session, options)
     client = options.get("client_kwargs", {})
     with _failing(f"{what}, endpoint"):
-        url = session.create_client("s3", **client).meta.endpoint_url
+        url = _url(session, client, f"{what}, endpoint")
+    with _failing(f"{what}, endpoint", url):
         request = AWSRequest(method="HEAD", url=url).prepare()
         connection = URLLib3Session(verify=client.get("verify", True), timeout=ANSWER_SECONDS)
         answer = connection.send(request)
@@ -158,6 +179,15 @@ def _check_server(options: Mapping[str, Any], what: str) -> Iterator[Finding]:
     if "Date" in answer.headers:
         yield check_clock(answer.headers["Date"], f"{what}, clock")
     yield ok(f"{what}, credentials", keys)
+
+
+def _url(session: botocore.session.Session, client: Mapping[str, Any], what: str) -> str:
+    try:
+        return str(session.create_client("s3", **client).meta.endpoint_url)
+    except ValueError as error:  # of botocore or urllib, where it is no address
+        found = f"{client.get('endpoint_url', 'AWS_ENDPOINT_URL')!r} is no address ({error})"
+        advice = "make remote URL=s3://bucket/path ENDPOINT=http(s)://host[:port]"
+        raise _Stopped(fail(what, found, advice)) from error
 
 
 def check_clock(date: str, what: str) -> Finding:
@@ -243,7 +273,9 @@ def _no_write(error: BaseException, what: str) -> Finding:
     return fail(what, explanation.found, explanation.advice)
 
 
-def _check_objects(wanted: list[Copy], reachable: set[str], full: bool) -> Iterator[Finding]:
+def _check_objects(
+    wanted: list[Copy], reachable: set[str], full: bool, build: bool
+) -> Iterator[Finding]:
     """Yield whether the remotes have every object in use, with the right bytes."""
     sizes = {
         copy.oid: copy.fs.size(copy.path)
@@ -254,7 +286,7 @@ def _check_objects(wanted: list[Copy], reachable: set[str], full: bool) -> Itera
         here = [copy for copy in wanted if copy.place == what]
         try:
             with _failing(f"{what}, objects"):
-                yield from _compare(here, sizes, f"{what}, objects")
+                yield from _compare(here, sizes, build, f"{what}, objects")
                 if full:
                     yield _check_bytes(here, f"{what}, bytes")
         except _Stopped as stopped:
@@ -278,20 +310,25 @@ def _check_nothing_lost(wanted: list[Copy]) -> Iterator[Finding]:
             infos = list(pool.map(_info, doubtful))
         lost = [copy for copy, info in zip(doubtful, infos, strict=True) if info is None]
         if lost:
-            yield _lost(lost, len(here), f"{place}, objects")
+            yield fail(f"{place}, objects", *_lost(lost, len(here)))
 
 
-def _lost(lost: list[Copy], count: int, what: str) -> Finding:
-    return fail(
-        what,
+def _lost(lost: list[Copy], count: int) -> tuple[str, str]:
+    """Return that these of `count` objects are nowhere, and what to do."""
+    return (
         f"{len(lost)} of {count} objects in use are neither there nor in this cache, "
         f"{lost[0].name}",
         "make push where they were built, or bring them back here: make verify REPAIR=1 (from the "
-        "workspace) or dvc repro",
+        "workspace) or dvc repro --pull",
     )
 
 
-def _compare(here: list[Copy], sizes: Mapping[str, int], what: str) -> Iterator[Finding]:
+def _compare(
+    here: list[Copy], sizes: Mapping[str, int], build: bool, what: str
+) -> Iterator[Finding]:
+    if not here:
+        yield warn(what, "dvc.lock names none", NO_LOCK)
+        return
     with ThreadPoolExecutor(LOOKUPS) as pool:
         infos = dict(zip(here, pool.map(_info, here), strict=True))
     missing = [copy for copy, info in infos.items() if info is None]
@@ -301,12 +338,12 @@ def _compare(here: list[Copy], sizes: Mapping[str, int], what: str) -> Iterator[
     doubtful = [copy for copy, info in present if _other_checksum(copy, info)]
     count = f"of {len(here)} objects in use"
     if lost:
-        yield _lost(lost, len(here), what)
+        yield (warn if build else fail)(what, *_lost(lost, len(here)))
     elif missing:
         yield warn(
             what,
             f"{len(missing)} {count} are not there yet, {missing[0].name}",
-            "dvc push; should it find nothing to do: make verify REMOTE=1 REPAIR=1",
+            "make push; should it find nothing to do: make verify REMOTE=1 REPAIR=1",
         )
     if wrong:
         yield fail(

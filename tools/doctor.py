@@ -1,5 +1,8 @@
 """This machine, this checkout and its remotes -> what works and what to do about the rest."""
 
+# Python 3.8 must get as far as to be told that it is too old.
+from __future__ import annotations
+
 import argparse
 import logging
 import sys
@@ -18,10 +21,16 @@ from tools.finding import Finding, Level, fail
 REQUIREMENTS = Path("requirements.txt")
 
 
-def diagnose(machine: bool, full: bool) -> Iterator[Finding]:
-    """Yield findings, from the ground up; `machine`: this machine too, `full`: read every byte."""
+def diagnose(machine: bool, full: bool, build: bool) -> Iterator[Finding]:
+    """Yield findings, from the ground up.
+
+    With `machine`, on this machine too; `full` and `build` are those of `check_remotes`.
+    """
     if machine:
-        yield check_python(sys.version_info[:2])
+        python = check_python(sys.version_info[:2])
+        yield python
+        if python.level is Level.FAIL:
+            return  # whatever else is wrong may come from that
         yield check_packages(REQUIREMENTS)
         yield check_accelerator()
     try:
@@ -29,6 +38,7 @@ def diagnose(machine: bool, full: bool) -> Iterator[Finding]:
         from dvc.exceptions import DvcException
         from dvc.repo import Repo
 
+        from src.command import InputError
         from tools.check_remote import check_remotes
         from tools.explain import first_line
     except ImportError as error:
@@ -38,20 +48,24 @@ def diagnose(machine: bool, full: bool) -> Iterator[Finding]:
         yield from check_checkout(Path.cwd())
     try:
         with Repo() as repo:
-            yield from check_remotes(repo, full)
-    except DvcException as error:
+            yield from check_remotes(repo, full, build)
+    except (DvcException, InputError) as error:
         yield fail("remotes", first_line(error), "mend that first: they were not looked at")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print a line for each finding; exit code 1 if one of them is FAIL."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--full", action="store_true", help="read and hash every remote object")
+    depth = parser.add_mutually_exclusive_group()
+    depth.add_argument("--full", action="store_true", help="read and hash every remote object")
+    depth.add_argument(
+        "--build", action="store_true", help="objects that nobody has are built here: no FAIL"
+    )
     parser.add_argument("--remote-only", action="store_true", help="leave this machine out")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
     levels: Counter[Level] = Counter()
-    for finding in diagnose(machine=not args.remote_only, full=args.full):
+    for finding in diagnose(not args.remote_only, args.full, args.build):
         sys.stdout.write(f"{finding}\n")
         sys.stdout.flush()
         levels[finding.level] += 1

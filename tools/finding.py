@@ -1,10 +1,10 @@
 """What a check of `make doctor` says: one line."""
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum
 
 
-class Level(StrEnum):
+class Level(Enum):
     """How bad: FAIL stops something that everybody needs, WARN something that some need."""
 
     OK = "ok"
@@ -23,7 +23,7 @@ class Finding:
 
     def __str__(self) -> str:
         """Return the line that the user reads."""
-        line = f"{self.level:<4}  {self.what}: {self.found}"
+        line = f"{self.level.value:<4}  {self.what}: {self.found}"
         return f"{line}; {self.advice}" if self.advice else line
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 import signal
 import socket
@@ -25,6 +26,17 @@ GRPC_OFFSET = 10_000
 LAST_PORT = 65_535
 SERVICES = ("s3", "master", "filer", "volume")
 START_SECONDS = 60
+# Becomes the command after its first argument, which Linux then asks to end when the thread that
+# started it is gone, however that went. A program of its own and no `preexec_fn`: that runs between
+# fork and exec, where a process with threads may hang.
+_TIED = """
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("the process that started this one has ended")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 @dataclass(frozen=True)
@@ -69,6 +81,11 @@ class S3Server:
         """Return the URL of the server's files by plain HTTP, /buckets/<bucket>/<key>."""
         return f"http://{HOST}:{self._ports['filer']}"
 
+    @property
+    def ports(self) -> list[int]:
+        """Return every port that the server listens on, those of gRPC too."""
+        return [port + offset for port in self._ports.values() for offset in (0, GRPC_OFFSET)]
+
     def environment(self, identity: Identity) -> Mapping[str, str]:
         """Return the environment variables with which AWS clients are `identity`."""
         return {
@@ -81,6 +98,8 @@ class S3Server:
     def start(self) -> None:
         """Start the server (again, on the same ports and data) and wait until it answers.
 
+        On Linux it ends with the thread that calls this, even one that is killed.
+
         Raises:
             InputError: it ended at once or did not answer in time; the message holds its log.
         """
@@ -91,7 +110,7 @@ class S3Server:
         log = self.folder / "weed.log"
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [_weed(), *self._options(config)], stdout=output, stderr=subprocess.STDOUT
+                _tied([_weed(), *self._options(config)]), stdout=output, stderr=subprocess.STDOUT
             )
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
@@ -169,6 +188,12 @@ def _identities_document(identities: Sequence[Identity]) -> dict[str, object]:
             for identity in identities
         ]
     }
+
+
+def _tied(command: list[str]) -> list[str]:
+    if sys.platform != "linux":
+        return command
+    return [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *command]
 
 
 def _weed() -> str:

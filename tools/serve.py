@@ -59,7 +59,7 @@ def serve(folder: Path, stop: threading.Event) -> None:
         InputError: the server did not start, or it ended by itself.
     """
     server, owner = load_server(folder)
-    _check_port(server)
+    _check_ports(server)
     with server:
         sys.stdout.write(_instructions(server, owner))
         sys.stdout.flush()
@@ -76,18 +76,24 @@ def _instructions(server: S3Server, owner: Identity) -> str:
   export AWS_SECRET_ACCESS_KEY={owner.secret_key}
   make remote URL=s3://{server.bucket}/dvc ENDPOINT={server.endpoint}
 
+To read images from it as well (download.origin: s3://{server.bucket}/...):
+
+  export AWS_ENDPOINT_URL={server.endpoint}
+
 Ctrl-C stops it; the same address and keys serve the same data next time.
 """
 
 
-def _check_port(server: S3Server) -> None:
-    port = int(server.endpoint.rsplit(":", 1)[1])
-    with socket.socket() as probe:
-        if probe.connect_ex((HOST, port)) == 0:
+def _check_ports(server: S3Server) -> None:
+    for port in server.ports:
+        try:
+            socket.create_server((HOST, port)).close()
+        except OSError as error:
             raise InputError(
-                f"something listens on {server.endpoint} already: is `make s3` running in another "
-                f"terminal? To draw other ports, delete {server.folder / 'server.json'}"
-            )
+                f"port {port} of {HOST} is taken ({error.strerror}): is `make s3` running in "
+                "another terminal? To draw other ports and keys, delete "
+                f"{server.folder / 'server.json'}: the data stay"
+            ) from error
 
 
 def _write_private(document: object, path: Path) -> None:
@@ -99,13 +105,15 @@ def _write_private(document: object, path: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Serve until Ctrl-C or SIGTERM."""
+    """Serve until Ctrl-C, SIGTERM or the end of the terminal."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args(argv).folder
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # `nohup` has the end of the terminal ignored.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: stop.set())
     serve(folder, stop)
 
 

@@ -1,4 +1,4 @@
-"""An address -> .dvc/config: where `dvc push` and `dvc pull` keep the data, and no secrets."""
+"""An address -> .dvc/config: where `make push` and `dvc pull` keep the data, and no secrets."""
 
 import argparse
 import logging
@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with in_one_line(), Repo() as repo:
         changed = set_remote(repo, args.name, args.url, args.endpoint or None)
     state = "written" if changed else "unchanged"
-    logger.info(".dvc/config %s; next: make doctor, git commit .dvc/config, dvc push", state)
+    logger.info(".dvc/config %s; next: make doctor, git commit .dvc/config, make push", state)
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ def report(results: Sequence[Result]) -> None:
     advice = {
         DAMAGED: "damaged: make verify REPAIR=1 puts whole copies back, if any (changes of yours "
         f"in the workspace? they go to {ASIDE}; dvc commit keeps them)",
-        MISSING: "missing: dvc pull, or dvc push for the remote",
+        MISSING: "missing: dvc pull, or make push for the remote",
         UNEXPECTED: "unexpected: not part of the output; delete, or make verify REPAIR=1",
     }
     states = Counter(result.state for result in bad)
