@@ -4,6 +4,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,7 @@ from src.sources import (
     faces140k,
     folder,
 )
+from src.sources.origins import with_archives
 from src.sources.several import Sources
 from src.subset import SubsetParams, check_known, choose
 
@@ -69,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     what.add_argument("--plan", action="store_true", help="say what it would fetch, and end")
     args = parser.parse_args(argv)
     params = load_params(DownloadParams, "download")
-    sources = Sources(build_sources(params.source, params.origin))
+    sources = Sources(build_sources(params.source, params.origin, download=not args.plan))
     catalogue, licences = sources.catalogue(), sources.licences()
     images = choose(catalogue, licences, params)
     if args.plan:
@@ -93,11 +95,14 @@ def download(sources: Sources, images: pd.DataFrame, params: DownloadParams, roo
         write_raw(raw, images, fetched(sources, present), sources.provenance(), limits, missing)
 
 
-def build_sources(names: str | Sequence[str], origins: str | Sequence[str]) -> list[Source]:
+def build_sources(
+    names: str | Sequence[str], origins: str | Sequence[str], *, download: bool
+) -> list[Source]:
     """Return the data sets `names` of SOURCES, each from its origin.
 
     Raises:
-        InputError: a name is unknown, there are not as many origins, or a source refuses its own.
+        InputError: a name is unknown, there are not as many origins, a source refuses its own, or
+            an archive has to be downloaded before it can be listed and `download` is False.
     """
     names, origins = ([x] if isinstance(x, str) else x for x in (names, origins))
     check_known("source", names, SOURCES)
@@ -106,7 +111,8 @@ def build_sources(names: str | Sequence[str], origins: str | Sequence[str]) -> l
             f"download.origin has {len(origins)} elements for {len(names)} of download.source; "
             "give one for each, '' where the source knows its own"
         )
-    return [SOURCES[name](origin) for name, origin in zip(names, origins, strict=True)]
+    builds = [partial(SOURCES[x], origin) for x, origin in zip(names, origins, strict=True)]
+    return [with_archives(build) if download else build() for build in builds]
 
 
 def check_missing(missing: Mapping[str, str], images: int, limit: int) -> None:

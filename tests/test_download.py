@@ -2,8 +2,10 @@
 
 import io
 import json
+import logging
 import os
 import random
+import re
 import shutil
 import signal
 import threading
@@ -21,11 +23,11 @@ from src.command import InputError
 from src.download import build_sources, fetched, main
 from src.raw import read_index, read_manifest
 from src.shards import ShardReader
-from src.sources.cache import Cache
+from src.sources.cache import CACHE_VARIABLE, Cache
 from src.sources.origins import open_origin
 from src.sources.origins.parallel import IN_FLIGHT
 from src.sources.several import Sources
-from tests.make_artifact import in_mirror, make_artifact, zip_of
+from tests.make_artifact import in_mirror, make_artifact, tar_of, zip_of
 from tests.make_data import METHODS, make_artifact_folder, make_class_folder
 from tests.servers import Answer, Request, Server, part_of, serving
 from tests.stage_process import start_download
@@ -64,16 +66,16 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_an_unknown_source_lists_the_known_ones() -> None:
     with pytest.raises(InputError, match=r"download\.source: 'artefact' is unknown; .*'folder'"):
-        build_sources("artefact", "")
+        build_sources("artefact", "", download=True)
 
 
 def test_each_source_needs_an_origin() -> None:
     with pytest.raises(InputError, match=r"download\.origin has 1 elements for 2 of .*source"):
-        build_sources(["folder", "folder"], "images")
+        build_sources(["folder", "folder"], "images", download=True)
 
 
 def test_a_source_that_yields_another_image_is_a_bug(images: Path) -> None:
-    sources = Sources(build_sources("folder", str(images)))
+    sources = Sources(build_sources("folder", str(images), download=True))
     drawn = sources.catalogue().head(2)
     with pytest.raises(AssertionError, match="the source yields"):
         list(fetched(_Reversed(sources), drawn))
@@ -169,6 +171,36 @@ def test_the_plan_is_printed_and_nothing_is_written(
     assert [line.split()[0] for line in lines[:4]] == ["method", "ffhq", "stylegan2", "all"]
     assert lines[-1].startswith("8 real and 8 fake images; to be fetched: ")
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("archive", "why"),
+    [
+        ("x.tar", r"a tar without an index beside it \(x\.tar\.idx\) .* or make the index"),
+        ("x.zip#whole", r"#whole in download\.origin has an archive .* or leave #whole out"),
+    ],
+)
+def test_the_plan_says_which_archive_comes_first_and_downloads_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    archive: str,
+    why: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(CACHE_VARIABLE, "cache")
+    caplog.set_level(logging.INFO)
+    files = make_artifact(times=16)
+    with serving({"x.zip": zip_of(files), "x.tar": tar_of(files)[0]}) as server:
+        write_params(tmp_path, [f"{server.url}/{archive}"], source=["artifact"])
+        file = archive.removesuffix("#whole")
+        with pytest.raises(InputError, match=rf"/{file} \(0\.[5-9] MB\): {why}"):
+            main(["--plan"])
+        assert server.bytes_sent < 10
+        assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+        main(["raw"])
+        assert re.search(rf"/{file}: downloaded as a whole, 0\.[5-9] MB", caplog.text)
+        main(["--plan"])  # of the copy
 
 
 def run_to_the_end(folder: Path, cache: str = "cache") -> dict[str, bytes]:

@@ -26,6 +26,7 @@ from src.sources.origins.listed import ListedOrigin, Rows
 from src.sources.origins.parallel import in_order
 from src.sources.origins.places import Place, http_store
 from src.sources.origins.stores import Missing, Store, public_url
+from src.sources.origins.whole import with_archives
 from src.sources.origins.zips import MAX_CONTENT
 
 # Without @ and ?: what an address says of users and tokens must not become part of a name.
@@ -126,7 +127,7 @@ class KaggleFiles:
         if len(rows) <= MAX_FILES:
             yield from in_order(lambda row: [(int(row), self._file(row))], rows)
             return
-        archive = open_place(self._place, self._cache, whole=True)
+        archive = with_archives(lambda: open_place(self._place, self._cache, whole=True))
         found = archive.find(pa.array([self._names[row] for row in rows], pa.string()))
         yield [(int(row), Missing("not in the archive")) for row in rows[found < 0]]
         row_of = dict(zip(found.tolist(), rows.tolist(), strict=True))

@@ -99,6 +99,10 @@ class Store:
         self._renewing = RLock()
         self._sends_many: bool | None = None
 
+    def where(self, path: str) -> str:
+        """Return what messages call a file."""
+        return "/".join(filter(None, (self.url, path)))
+
     def list(self) -> Iterator[tuple[str, Stat]]:
         """Yield path and stat of every file, in no particular order.
 
@@ -246,7 +250,7 @@ class Store:
         return Web(MOST_IN_FLIGHT)
 
     def _explained(self, path: str, ask: Callable[[], Answer]) -> Answer:
-        where = "/".join(filter(None, (self.url, path)))
+        where = self.where(path)
         try:
             return ask()
         except FileNotFoundError as error:
