@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from src.params import STRICT, load_params
 from src.plan import plan_text
 from src.raw import ShardLimits, write_raw
 from src.sources import (
+    ABSENT,
     BuildSource,
     Source,
     artifact,
@@ -32,6 +34,8 @@ from src.sources.several import Sources
 from src.subset import SubsetParams, check_known, choose
 
 logger = logging.getLogger(__name__)
+
+_LOGGED = 10  # images that cannot be had; the manifest lists all of them
 
 
 def build_sample(origin: str) -> Source:
@@ -75,7 +79,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     catalogue, licences = sources.catalogue(), sources.licences()
     images = choose(catalogue, licences, params)
     if args.plan:
-        sys.stdout.write(plan_text(catalogue, images, sources.plan(images), licences))
+        plan = sources.plan(images)
+        sys.stdout.write(plan_text(catalogue, images, plan, licences, params.max_missing))
     else:
         download(sources, images, params, args.raw)
 
@@ -86,7 +91,9 @@ def download(sources: Sources, images: pd.DataFrame, params: DownloadParams, roo
     Raises:
         InputError: more than `max_missing` images cannot be had, or the origin does not answer.
     """
-    missing = sources.prepare(images)
+    missing = dict.fromkeys(images.loc[~images["there"], "image_id"], ABSENT)
+    if len(missing) <= params.max_missing:  # otherwise nothing is fetched in vain
+        missing = sources.prepare(images)
     check_missing(missing, len(images), params.max_missing)
     remove_leftovers(root)
     with replacing(root) as raw:
@@ -116,13 +123,15 @@ def build_sources(
 
 
 def check_missing(missing: Mapping[str, str], images: int, limit: int) -> None:
-    """Log which of `images` cannot be had, and why.
+    """Log which of `images` cannot be had, and why: the first of them.
 
     Raises:
         InputError: they are more than `limit`.
     """
-    for image_id, reason in missing.items():
+    for image_id, reason in islice(missing.items(), _LOGGED):
         logger.warning("%s: %s", image_id, reason)
+    if len(missing) > _LOGGED:
+        logger.warning("and %d more that cannot be had", len(missing) - _LOGGED)
     if len(missing) > limit:
         first, reason = next(iter(missing.items()))
         raise InputError(

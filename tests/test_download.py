@@ -158,6 +158,33 @@ def test_images_that_are_gone_stop_the_stage_beyond_the_limit(
     assert len(read_index(tmp_path / "raw")) == 14
 
 
+def test_what_is_listed_but_not_there_is_said_before_anything_is_fetched(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(CACHE_VARIABLE, "cache")
+    files = {k: v for k, v in make_artifact().items() if "part1/" not in k or "stylegan2" in k}
+    with serving({"x.zip": zip_of(files)}) as server:
+        asked = {"source": ["artifact"], "images_per_method": 100}
+        write_params(tmp_path, [f"{server.url}/x.zip"], **asked)
+        main(["--plan"])
+        said = "12 of the 33 images are listed, but not there, more than download.max_missing = 0"
+        assert said in capsys.readouterr().out
+        sent = server.bytes_sent
+        with pytest.raises(InputError, match="12 of 33 images cannot be had"):
+            main(["raw"])
+        assert server.bytes_sent < sent + 10
+        write_params(tmp_path, [f"{server.url}/x.zip"], max_missing=12, **asked)
+        caplog.clear()
+        main(["raw"])
+    assert sum("listed, but not there" in line for line in caplog.messages) == 10
+    assert "and 2 more that cannot be had" in caplog.messages
+    assert len(read_manifest(tmp_path / "raw").missing) == 12
+
+
 def test_the_plan_is_printed_and_nothing_is_written(
     images: Path,
     tmp_path: Path,

@@ -8,6 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+# Why an image cannot be had that a data set lists without having it.
+ABSENT = "listed, but not there"
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -41,14 +44,15 @@ class Source(Protocol):
 
         Columns: `image_id` (`method/path`, unique), `method`, `family`, `category`, `label`,
         `group`, whatever the other methods need, and, in a data set that is separated into train,
-        val and test, `given_split`.
+        val and test, `given_split`. Where it lists images that are not there, `there` says of each
+        whether it is.
 
         Raises:
             InputError: the data set is not there or not laid out as expected.
         """
 
     def plan(self, images: pd.DataFrame) -> Plan:
-        """Return what fetching these rows of the catalogue would take; nothing is fetched."""
+        """Return what fetching these rows, which are there, would take; nothing is fetched."""
 
     def prepare(self, images: pd.DataFrame) -> Mapping[str, str]:
         """Fetch these rows of the catalogue; return why some cannot be had, by `image_id`.
