@@ -8,7 +8,7 @@ import pandas as pd
 from src.schema import LABELS
 from src.sources import ABSENT, Plan
 
-# Bytes a second, where the source has not seen yet how fast its origin is.
+# Bytes a second, where nothing has been fetched yet from where the images are.
 ASSUMED_SPEED = 10e6
 
 _TEXTS = ("method", "class", "family", "licence")  # columns on the left
@@ -65,6 +65,8 @@ def _summary(images: pd.DataFrame, plan: Plan) -> str:
     classes = " and ".join(f"{(images['label'] == x).sum():,} {n}" for x, n in LABELS.items())
     if (plan.kept | ~images["there"]).all():
         return f"{classes} images; nothing is to be fetched."
+    if not plan.remote:
+        return f"{classes} images; {plan.transfer / 1e6:,.1f} MB are read from this machine."
     return f"{classes} images; to be fetched: {_transfer(plan)}."
 
 
@@ -85,7 +87,11 @@ def _transfer(plan: Plan) -> str:
     if not plan.transfer:
         return f"an unknown size {requests}, which takes an unknown time"
     seconds = plan.seconds or plan.transfer / ASSUMED_SPEED
-    how = "seen so far" if plan.seconds else "assumed, nothing has been measured"
+    how = (
+        "going by the last fetch from there"
+        if plan.seconds
+        else "assumed, nothing has been measured"
+    )
     speed = f"{plan.transfer / seconds / 1e6:.1f} MB/s, {how}"
     duration = timedelta(seconds=max(1, round(seconds)))
     return f"{plan.transfer / 1e6:,.1f} MB {requests}, about {duration} (h:mm:ss) at {speed}"

@@ -20,9 +20,17 @@ LISTED = pd.concat([IMAGES, IMAGES])
 LICENCES = {"coco": "CC-BY-4.0", "gan": "MIT"}
 
 
-def plan(kept: list[bool], sizes: list[int], transfer: int, seconds: float = 0.0) -> Plan:
+def plan(
+    kept: list[bool],
+    sizes: list[int],
+    transfer: int,
+    seconds: float = 0.0,
+    *,
+    remote: bool = True,
+) -> Plan:
     size = np.array(sizes, dtype=np.int64)
-    return Plan(np.array(kept), size, transfer, int((~np.array(kept)).sum()), seconds)
+    requests = int((~np.array(kept)).sum())
+    return Plan(np.array(kept), size, transfer, requests, seconds, remote)
 
 
 def test_the_table_has_a_row_for_each_method_and_class_and_the_sum() -> None:
@@ -42,12 +50,17 @@ def test_the_table_has_a_row_for_each_method_and_class_and_the_sum() -> None:
         (plan([True] * 3, [0] * 3, 0), "2 real and 1 fake images; nothing is to be fetched."),
         (
             plan([False] * 3, [10**7] * 3, 30_000_000, seconds=6),
-            "30.0 MB in 3 requests, about 0:00:06 (h:mm:ss) at 5.0 MB/s, seen so far.",
+            "30.0 MB in 3 requests, about 0:00:06 (h:mm:ss) at 5.0 MB/s, going by the last fetch "
+            "from there.",
         ),
         (
             plan([False] * 3, [10**10] * 3, 3 * 10**10),
             "30,000.0 MB in 3 requests, about 0:50:00 (h:mm:ss) at 10.0 MB/s, assumed, nothing has "
             "been measured.",
+        ),
+        (
+            plan([False] * 3, [10**7] * 3, 30_000_000, remote=False),
+            "2 real and 1 fake images; 30.0 MB are read from this machine.",
         ),
         (
             plan([True, False, False], [0] * 3, 0),

@@ -29,7 +29,8 @@ class Plan:
     bytes: NDArray[np.int64]  # of each image that is not; 0: unknown
     transfer: int  # bytes for all of them together, with what is read for nothing; 0: unknown
     requests: int
-    seconds: float  # at the speed seen so far; 0: unknown
+    seconds: float  # at the speed of the last fetch; 0: unknown
+    remote: bool = False  # they come over a network
 
 
 class Source(Protocol):

@@ -1,6 +1,7 @@
 """What data sets share whose images are read from an origin: planning, fetching, keeping."""
 
 import logging
+import time
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -15,6 +16,7 @@ from src.sources.cache import Cache
 from src.sources.origins import Missing, Origin, Rows
 from src.sources.origins.parallel import in_order
 from src.sources.packs import Packs
+from src.sources.speed import last_speed, remember_speed
 
 logger = logging.getLogger(__name__)
 
@@ -44,14 +46,14 @@ class OriginSource:
     def plan(self, images: pd.DataFrame) -> Plan:
         """Return what fetching these rows, which are there, would take; nothing is fetched."""
         rows = images["member"].to_numpy()
-        kept = np.zeros(len(rows), dtype=bool)
-        if not self._origin.is_local():
+        kept, remote = np.zeros(len(rows), dtype=bool), not self._origin.is_local()
+        if remote:
             kept[:] = [key in self._cache.packs for key in self._origin.keys(rows)]
         size = self._origin.sizes(rows)
         transfer, requests = self._origin.cost(rows[~kept])
-        speed = self._origin.bytes_per_second()
-        seconds = transfer / speed if speed else 0.0
-        return Plan(kept, np.where(kept, 0, size), transfer, requests, seconds)
+        speed = last_speed(self._cache, self._origin.url)
+        seconds = speed.seconds(transfer, requests) if speed and transfer else 0.0
+        return Plan(kept, np.where(kept, 0, size), transfer, requests, seconds, remote)
 
     def prepare(self, images: pd.DataFrame) -> dict[str, str]:
         """Fetch these rows of the catalogue into the cache; return why some cannot be had, by id.
@@ -64,10 +66,19 @@ class OriginSource:
         there = images[images["there"]]
         absent = images.loc[~images["there"], "image_id"]
         ids = dict(zip(there["member"].tolist(), there["image_id"], strict=True))
-        missing = fetch_into(self._cache, self._origin, there["member"].to_numpy())
+        missing = self._timed_fetch(there["member"].to_numpy())
         return dict.fromkeys(absent, ABSENT) | {
             ids[row]: str(reason) for row, reason in missing.items()
         }
+
+    def _timed_fetch(self, rows: Rows) -> dict[int, Missing]:
+        before, began = self._origin.has_read(), time.monotonic()
+        missing = fetch_into(self._cache, self._origin, rows)
+        seconds = time.monotonic() - began
+        if not self._origin.is_local():
+            size, requests = np.subtract(self._origin.has_read(), before).tolist()
+            remember_speed(self._cache, self._origin.url, size, requests, seconds)
+        return missing
 
     def fetch(self, images: pd.DataFrame) -> Iterator[tuple[str, bytes]]:
         """Yield `(image_id, encoded image)` for each of these rows of the catalogue, in order.

@@ -56,7 +56,10 @@ class Sources:
         return {method: licence for method, (*_, licence) in self.provenance().items()}
 
     def plan(self, images: pd.DataFrame) -> Plan:
-        """Return what fetching these rows would take, without those that are not there."""
+        """Return what fetching these rows would take, without those that are not there.
+
+        Where some come over a network, `transfer`, `requests` and `seconds` are of those alone.
+        """
         kept, size = np.zeros(len(images), dtype=bool), np.zeros(len(images), dtype=np.int64)
         plans = []
         there = np.flatnonzero(images["there"])
@@ -65,6 +68,8 @@ class Sources:
             kept[there[places]], size[there[places]] = plan.kept, plan.bytes
             if not plan.kept.all():
                 plans.append(plan)
+        remote = any(plan.remote for plan in plans)
+        plans = [plan for plan in plans if plan.remote == remote]
         # A sum with an unknown term is unknown.
         transfer = [plan.transfer for plan in plans]
         seconds = [plan.seconds for plan in plans]
@@ -74,6 +79,7 @@ class Sources:
             transfer=sum(transfer) if all(transfer) else 0,
             requests=sum(plan.requests for plan in plans),
             seconds=sum(seconds) if all(seconds) else 0,
+            remote=remote,
         )
 
     def prepare(self, images: pd.DataFrame) -> dict[str, str]:

@@ -52,8 +52,8 @@ class Origin(Protocol):
     def is_local(self) -> bool:
         """Return whether members are read from this machine, so that a cache gains nothing."""
 
-    def bytes_per_second(self) -> float:
-        """Return how fast this run has read so far, 0 for unknown."""
+    def has_read(self) -> tuple[int, int]:
+        """Return how many bytes, with how many requests as `cost` counts them; 0 for unknown."""
 
     def cost(self, rows: Rows) -> tuple[int, int]:
         """Return how many bytes (0: unknown), and how many requests, reading them takes."""

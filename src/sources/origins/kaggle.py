@@ -106,9 +106,9 @@ class KaggleFiles:
         """Return False."""
         return False
 
-    def bytes_per_second(self) -> float:
-        """Return 0, for unknown."""
-        return 0.0
+    def has_read(self) -> tuple[int, int]:
+        """Return zeros, for unknown."""
+        return 0, 0
 
     def cost(self, rows: Rows) -> tuple[int, int]:
         """Return 0, for unknown, and the number of requests."""
