@@ -74,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     what.add_argument("raw", type=Path, nargs="?")
     what.add_argument("--plan", action="store_true", help="say what it would fetch, and end")
     args = parser.parse_args(argv)
+    quiet_libraries()
     params = load_params(DownloadParams, "download")
     sources = Sources(build_sources(params.source, params.origin, download=not args.plan))
     catalogue, licences = sources.catalogue(), sources.licences()
@@ -83,6 +84,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.stdout.write(plan_text(catalogue, images, plan, licences, params.max_missing))
     else:
         download(sources, images, params, args.raw)
+
+
+def quiet_libraries() -> None:
+    """Let nothing be said twice of a server that does not answer."""
+    logging.getLogger("huggingface_hub").propagate = False  # it writes to stderr itself
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # our errors say what its warnings do
 
 
 def download(sources: Sources, images: pd.DataFrame, params: DownloadParams, root: Path) -> None:

@@ -8,6 +8,8 @@ import random
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -230,6 +232,39 @@ def test_the_plan_says_which_archive_comes_first_and_downloads_nothing(
         main(["raw"])
         assert re.search(rf"/{file}: downloaded as a whole, 0\.[5-9] MB", caplog.text)
         main(["--plan"])  # of the copy
+
+
+def test_each_retry_is_said_once_and_the_error_last(tmp_path: Path) -> None:
+    answers = iter([Answer(503), Answer(404, headers={"X-Error-Code": "EntryNotFound"})])
+    with Server(lambda r: next(answers) if "x.zip" in r.path else Answer(404)) as server:
+        write_params(tmp_path, ["hf://datasets/owner/name/x.zip"], source=["artifact"])
+        done = subprocess.run(
+            [sys.executable, "-m", "src.download", "--plan"],
+            cwd=tmp_path,
+            env={**os.environ, "HF_ENDPOINT": server.url, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr.count("Retrying in 1s") == 1
+    assert re.fullmatch(
+        r"error: http.*/x\.zip: 404 .*; check its name, and if .* HF_TOKEN",
+        done.stderr.splitlines()[-1],
+    )
+
+
+def test_what_a_library_says_of_each_retry_is_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answers = iter([Answer(200, b"{}", cut=0), Answer(404)])
+    with Server(lambda _: next(answers)) as server:
+        monkeypatch.setenv("KAGGLE_API_ENDPOINT", server.url)
+        write_params(tmp_path, ["kaggle://owner/name"], source=["cifake"])
+        with pytest.raises(InputError, match="no such data set"):
+            main(["--plan"])
+    assert len(server.requests) == 2
+    assert not caplog.messages
 
 
 def run_to_the_end(folder: Path, cache: str = "cache") -> dict[str, bytes]:

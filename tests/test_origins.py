@@ -248,7 +248,7 @@ def test_the_hub_without_a_network(cache: Cache, monkeypatch: pytest.MonkeyPatch
         raise httpx2.ConnectError("no route")
 
     monkeypatch.setattr(places, "get_hf_file_metadata", dead)
-    with pytest.raises(InputError, match=r"no route.*check the network"):
+    with pytest.raises(InputError, match=r"no answer \(no route\); check the network, run again$"):
         open_origin("hf://datasets/owner/name/a/b.zip", cache)
 
 
@@ -323,6 +323,16 @@ def test_kaggle_credentials(
         open_origin("kaggle://owner/name/versions/7", cache)
     with pytest.raises(InputError, match="expected kaggle://"):
         open_origin("kaggle://owner", cache)
+
+
+def test_kaggle_without_a_network(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(kaggle, "RETRIES", kaggle.RETRIES.new(backoff_factor=0.5))
+    monkeypatch.setattr(time, "sleep", waits.append)
+    monkeypatch.setenv("KAGGLE_API_ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(InputError, match=r"\(NewConnectionError\); check the network"):
+        open_origin("kaggle://owner/name", cache)
+    assert sum(waits) == 15
 
 
 def test_kaggle_is_asked_again_when_it_is_busy(

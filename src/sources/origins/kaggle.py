@@ -37,9 +37,10 @@ _HELP = (
 )
 # Kaggle allows few requests a minute: beyond so many files the archive of all is sooner here.
 MAX_FILES = 2000
-# Waits 0.5, 1, 2, ... 60 s, or as long as the server asks for.
+# Waits 1, 2, 4, ... 60 s, or as long as the server asks for; 15 s in all where there is no network.
 RETRIES = urllib3.Retry(
     total=8,
+    connect=5,
     backoff_factor=0.5,
     backoff_max=60,
     status_forcelist=(408, 429, 500, 502, 503, 504),
@@ -206,9 +207,10 @@ class _Api:
         try:
             answer = self._pool.request("GET", url, redirect=follow, preload_content=follow)
         except urllib3.exceptions.HTTPError as error:
+            reason = getattr(error, "reason", error)
             raise InputError(
-                f"{where}: no complete answer ({type(error).__name__}); what has been fetched is "
-                "kept: run again to go on"
+                f"{where}: no complete answer ({type(reason).__name__}); check the network; what "
+                "has been fetched is kept: run again to go on"
             ) from error
         if answer.status in (401, 403):
             state = "was refused" if self._headers else "is needed, and none was found"
