@@ -30,7 +30,7 @@ from src.raw import ShardLimits, write_raw
 from src.schema import FAKE
 from src.sources.cache import Cache
 from src.sources.from_origin import OriginSource, fetch_into
-from src.sources.origins import open_origin
+from src.sources.origins import open_origin, with_archives
 from src.sources.origins.listed import ListedOrigin
 from src.sources.origins.places import find_place, http_store
 from tools.s3 import Identity, S3Server
@@ -247,7 +247,7 @@ def tar_of(files: Mapping[str, bytes]) -> tuple[bytes, bytes]:
 def ours(url: str, names: Sequence[str] | None, target: Path) -> tuple[int, int]:
     """Fetch members (None: all) the way sources do; return how many, and the bytes transferred."""
     cache = Cache(target)
-    origin = open_origin(url, cache)
+    origin = with_archives(lambda: open_origin(url, cache))
     assert isinstance(origin, ListedOrigin)
     rows = origin.find(origin.names() if names is None else pa.array(names))
     before = origin._store.bytes_read
@@ -258,7 +258,7 @@ def ours(url: str, names: Sequence[str] | None, target: Path) -> tuple[int, int]
 def ours_to_raw(url: str, target: Path) -> int:
     """Fetch all members and write them as the stage does: shards, checksums, indexes, manifest."""
     cache = Cache(target / "cache")
-    origin = open_origin(url, cache)
+    origin = with_archives(lambda: open_origin(url, cache))
     names = origin.names()
     assert names is not None
     images = pd.DataFrame({"image_id": names.to_pandas(), "category": "", "given_split": ""})

@@ -4,6 +4,8 @@ import argparse
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +20,7 @@ from src.params import STRICT, load_params
 from src.plan import plan_text
 from src.raw import ShardLimits, write_raw
 from src.sources import (
+    ABSENT,
     BuildSource,
     Source,
     artifact,
@@ -26,10 +29,13 @@ from src.sources import (
     faces140k,
     folder,
 )
+from src.sources.origins import with_archives
 from src.sources.several import Sources
 from src.subset import SubsetParams, check_known, choose
 
 logger = logging.getLogger(__name__)
+
+_LOGGED = 10  # images that cannot be had; the manifest lists all of them
 
 
 def build_sample(origin: str) -> Source:
@@ -68,14 +74,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     what.add_argument("raw", type=Path, nargs="?")
     what.add_argument("--plan", action="store_true", help="say what it would fetch, and end")
     args = parser.parse_args(argv)
+    quiet_libraries()
     params = load_params(DownloadParams, "download")
-    sources = Sources(build_sources(params.source, params.origin))
+    sources = Sources(build_sources(params.source, params.origin, download=not args.plan))
     catalogue, licences = sources.catalogue(), sources.licences()
     images = choose(catalogue, licences, params)
     if args.plan:
-        sys.stdout.write(plan_text(catalogue, images, sources.plan(images), licences))
+        plan = sources.plan(images)
+        sys.stdout.write(plan_text(catalogue, images, plan, licences, params.max_missing))
     else:
         download(sources, images, params, args.raw)
+
+
+def quiet_libraries() -> None:
+    """Let nothing be said twice of a server that does not answer."""
+    logging.getLogger("huggingface_hub").propagate = False  # it writes to stderr itself
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # our errors say what its warnings do
 
 
 def download(sources: Sources, images: pd.DataFrame, params: DownloadParams, root: Path) -> None:
@@ -84,7 +98,9 @@ def download(sources: Sources, images: pd.DataFrame, params: DownloadParams, roo
     Raises:
         InputError: more than `max_missing` images cannot be had, or the origin does not answer.
     """
-    missing = sources.prepare(images)
+    missing = dict.fromkeys(images.loc[~images["there"], "image_id"], ABSENT)
+    if len(missing) <= params.max_missing:  # otherwise nothing is fetched in vain
+        missing = sources.prepare(images)
     check_missing(missing, len(images), params.max_missing)
     remove_leftovers(root)
     with replacing(root) as raw:
@@ -93,11 +109,14 @@ def download(sources: Sources, images: pd.DataFrame, params: DownloadParams, roo
         write_raw(raw, images, fetched(sources, present), sources.provenance(), limits, missing)
 
 
-def build_sources(names: str | Sequence[str], origins: str | Sequence[str]) -> list[Source]:
+def build_sources(
+    names: str | Sequence[str], origins: str | Sequence[str], *, download: bool
+) -> list[Source]:
     """Return the data sets `names` of SOURCES, each from its origin.
 
     Raises:
-        InputError: a name is unknown, there are not as many origins, or a source refuses its own.
+        InputError: a name is unknown, there are not as many origins, a source refuses its own, or
+            an archive has to be downloaded before it can be listed and `download` is False.
     """
     names, origins = ([x] if isinstance(x, str) else x for x in (names, origins))
     check_known("source", names, SOURCES)
@@ -106,17 +125,20 @@ def build_sources(names: str | Sequence[str], origins: str | Sequence[str]) -> l
             f"download.origin has {len(origins)} elements for {len(names)} of download.source; "
             "give one for each, '' where the source knows its own"
         )
-    return [SOURCES[name](origin) for name, origin in zip(names, origins, strict=True)]
+    builds = [partial(SOURCES[x], origin) for x, origin in zip(names, origins, strict=True)]
+    return [with_archives(build) if download else build() for build in builds]
 
 
 def check_missing(missing: Mapping[str, str], images: int, limit: int) -> None:
-    """Log which of `images` cannot be had, and why.
+    """Log which of `images` cannot be had, and why: the first of them.
 
     Raises:
         InputError: they are more than `limit`.
     """
-    for image_id, reason in missing.items():
+    for image_id, reason in islice(missing.items(), _LOGGED):
         logger.warning("%s: %s", image_id, reason)
+    if len(missing) > _LOGGED:
+        logger.warning("and %d more that cannot be had", len(missing) - _LOGGED)
     if len(missing) > limit:
         first, reason = next(iter(missing.items()))
         raise InputError(

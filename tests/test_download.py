@@ -2,10 +2,14 @@
 
 import io
 import json
+import logging
 import os
 import random
+import re
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -21,11 +25,11 @@ from src.command import InputError
 from src.download import build_sources, fetched, main
 from src.raw import read_index, read_manifest
 from src.shards import ShardReader
-from src.sources.cache import Cache
+from src.sources.cache import CACHE_VARIABLE, Cache
 from src.sources.origins import open_origin
 from src.sources.origins.parallel import IN_FLIGHT
 from src.sources.several import Sources
-from tests.make_artifact import in_mirror, make_artifact, zip_of
+from tests.make_artifact import in_mirror, make_artifact, tar_of, zip_of
 from tests.make_data import METHODS, make_artifact_folder, make_class_folder
 from tests.servers import Answer, Request, Server, part_of, serving
 from tests.stage_process import start_download
@@ -64,16 +68,16 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_an_unknown_source_lists_the_known_ones() -> None:
     with pytest.raises(InputError, match=r"download\.source: 'artefact' is unknown; .*'folder'"):
-        build_sources("artefact", "")
+        build_sources("artefact", "", download=True)
 
 
 def test_each_source_needs_an_origin() -> None:
     with pytest.raises(InputError, match=r"download\.origin has 1 elements for 2 of .*source"):
-        build_sources(["folder", "folder"], "images")
+        build_sources(["folder", "folder"], "images", download=True)
 
 
 def test_a_source_that_yields_another_image_is_a_bug(images: Path) -> None:
-    sources = Sources(build_sources("folder", str(images)))
+    sources = Sources(build_sources("folder", str(images), download=True))
     drawn = sources.catalogue().head(2)
     with pytest.raises(AssertionError, match="the source yields"):
         list(fetched(_Reversed(sources), drawn))
@@ -156,6 +160,33 @@ def test_images_that_are_gone_stop_the_stage_beyond_the_limit(
     assert len(read_index(tmp_path / "raw")) == 14
 
 
+def test_what_is_listed_but_not_there_is_said_before_anything_is_fetched(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(CACHE_VARIABLE, "cache")
+    files = {k: v for k, v in make_artifact().items() if "part1/" not in k or "stylegan2" in k}
+    with serving({"x.zip": zip_of(files)}) as server:
+        asked = {"source": ["artifact"], "images_per_method": 100}
+        write_params(tmp_path, [f"{server.url}/x.zip"], **asked)
+        main(["--plan"])
+        said = "12 of the 33 images are listed, but not there, more than download.max_missing = 0"
+        assert said in capsys.readouterr().out
+        sent = server.bytes_sent
+        with pytest.raises(InputError, match="12 of 33 images cannot be had"):
+            main(["raw"])
+        assert server.bytes_sent < sent + 10
+        write_params(tmp_path, [f"{server.url}/x.zip"], max_missing=12, **asked)
+        caplog.clear()
+        main(["raw"])
+    assert sum("listed, but not there" in line for line in caplog.messages) == 10
+    assert "and 2 more that cannot be had" in caplog.messages
+    assert len(read_manifest(tmp_path / "raw").missing) == 12
+
+
 def test_the_plan_is_printed_and_nothing_is_written(
     images: Path,
     tmp_path: Path,
@@ -167,8 +198,73 @@ def test_the_plan_is_printed_and_nothing_is_written(
     main(["--plan"])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:4]] == ["method", "ffhq", "stylegan2", "all"]
-    assert lines[-1].startswith("8 real and 8 fake images; to be fetched: ")
+    assert re.fullmatch(
+        r"8 real and 8 fake images; 0\.0 MB are read from this machine\.", lines[-1]
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("archive", "why"),
+    [
+        ("x.tar", r"a tar without an index beside it \(x\.tar\.idx\) .* or make the index"),
+        ("x.zip#whole", r"#whole in download\.origin has an archive .* or leave #whole out"),
+    ],
+)
+def test_the_plan_says_which_archive_comes_first_and_downloads_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    archive: str,
+    why: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(CACHE_VARIABLE, "cache")
+    caplog.set_level(logging.INFO)
+    files = make_artifact(times=16)
+    with serving({"x.zip": zip_of(files), "x.tar": tar_of(files)[0]}) as server:
+        write_params(tmp_path, [f"{server.url}/{archive}"], source=["artifact"])
+        file = archive.removesuffix("#whole")
+        with pytest.raises(InputError, match=rf"/{file} \(0\.[5-9] MB\): {why}"):
+            main(["--plan"])
+        assert server.bytes_sent < 10
+        assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+        main(["raw"])
+        assert re.search(rf"/{file}: downloaded as a whole, 0\.[5-9] MB", caplog.text)
+        main(["--plan"])  # of the copy
+
+
+def test_each_retry_is_said_once_and_the_error_last(tmp_path: Path) -> None:
+    answers = iter([Answer(503), Answer(404, headers={"X-Error-Code": "EntryNotFound"})])
+    with Server(lambda r: next(answers) if "x.zip" in r.path else Answer(404)) as server:
+        write_params(tmp_path, ["hf://datasets/owner/name/x.zip"], source=["artifact"])
+        done = subprocess.run(
+            [sys.executable, "-m", "src.download", "--plan"],
+            cwd=tmp_path,
+            env={**os.environ, "HF_ENDPOINT": server.url, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr.count("Retrying in 1s") == 1
+    assert re.fullmatch(
+        r"error: http.*/x\.zip: 404 .*; check its name, and if .* HF_TOKEN",
+        done.stderr.splitlines()[-1],
+    )
+
+
+def test_what_a_library_says_of_each_retry_is_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answers = iter([Answer(200, b"{}", cut=0), Answer(404)])
+    with Server(lambda _: next(answers)) as server:
+        monkeypatch.setenv("KAGGLE_API_ENDPOINT", server.url)
+        write_params(tmp_path, ["kaggle://owner/name"], source=["cifake"])
+        with pytest.raises(InputError, match="no such data set"):
+            main(["--plan"])
+    assert len(server.requests) == 2
+    assert not caplog.messages
 
 
 def run_to_the_end(folder: Path, cache: str = "cache") -> dict[str, bytes]:

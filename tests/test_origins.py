@@ -34,6 +34,7 @@ from src.sources.origins import (
     places,
     tars,
     whole,
+    with_archives,
     zips,
 )
 from src.sources.origins.parallel import MAX_RUN, MAX_WASTE, in_order, runs
@@ -67,6 +68,11 @@ def read_all(origin: Origin, names: list[str] | None = None) -> dict[str, bytes 
     together = [pair for pairs in origin.read(rows) for pair in pairs]
     found = {row: str(c) if isinstance(c, Missing) else c for row, c in together}
     return {name: found[row] for name, row in zip(names, rows.tolist(), strict=True)}
+
+
+def open_whole(url: str, cache: Cache) -> Origin:
+    """Return what the stage opens, which downloads archives where it must."""
+    return with_archives(lambda: open_origin(url, cache))
 
 
 def content_of(origin: Origin, row: int = 0) -> bytes:
@@ -131,7 +137,7 @@ def test_a_local_archive(tmp_path: Path, cache: Cache, name: str, content: bytes
 @pytest.mark.parametrize("suffix", ["", "?key=a%2Fb", "#whole"])
 def test_a_zip_on_a_web_server(cache: Cache, etag: str, suffix: str) -> None:
     with serving({"a b/x (1).zip": ZIP}, etag=etag) as server:
-        origin = open_origin(f"{server.url}/a%20b/x%20(1).zip{suffix}", cache)
+        origin = open_whole(f"{server.url}/a%20b/x%20(1).zip{suffix}", cache)
         assert read_all(origin) == FILES
         assert origin.url == f"{server.url}/a%20b/x%20(1).zip"
         assert origin.is_local() == (suffix == "#whole")
@@ -144,7 +150,7 @@ def test_a_tar_on_a_web_server_is_read_by_its_index_else_downloaded(cache: Cache
         origin = open_origin(f"{server.url}/x.tar", cache)
         assert read_all(origin, wanted) == {name: FILES[name] for name in wanted}
         assert server.bytes_sent < 0.2 * len(TAR)
-        assert read_all(open_origin(f"{server.url}/y.tar", cache)) == FILES
+        assert read_all(open_whole(f"{server.url}/y.tar", cache)) == FILES
         sent = server.bytes_sent
         assert read_all(open_origin(f"{server.url}/y.tar", cache)) == FILES
         assert server.bytes_sent < sent + 10  # the copy in the cache
@@ -172,8 +178,10 @@ def test_s3_in_every_layout(tmp_path: Path, cache: Cache, monkeypatch: pytest.Mo
             for name, content in (("z/x.zip", ZIP), ("t/x.tar", TAR), ("i/x.tar", TAR)):
                 obstore.put(store, name, content)
             obstore.put(store, "i/x.tar.idx", INDEX)
+            with pytest.raises(InputError, match=r"i/x\.tar \(.*\) and 2 more \(0\.2 MB together"):
+                open_origin("s3://images#whole", cache)
             for place in ("loose", "loose/", "z/x.zip", "z", "t", "i/x.tar", "i"):
-                assert read_all(open_origin(f"s3://images/{place}", cache)) == FILES
+                assert read_all(open_whole(f"s3://images/{place}", cache)) == FILES
             with pytest.raises(InputError, match="no files there"):
                 open_origin("s3://images/nothing", cache)
             with pytest.raises(
@@ -276,7 +284,7 @@ def test_the_hub_without_a_network(cache: Cache, monkeypatch: pytest.MonkeyPatch
         raise httpx2.ConnectError("no route")
 
     monkeypatch.setattr(places, "get_hf_file_metadata", dead)
-    with pytest.raises(InputError, match=r"no route.*check the network"):
+    with pytest.raises(InputError, match=r"no answer \(no route\); check the network, run again$"):
         open_origin("hf://datasets/owner/name/a/b.zip", cache)
 
 
@@ -325,7 +333,7 @@ def test_kaggle_beyond_the_threshold_comes_as_one_archive(
     assert found.pop("none") == "not in the archive"
     assert found == FILES
     assert not any("file_name" in r.query for r in on_kaggle[1].requests)
-    assert read_all(open_origin("kaggle://owner/name/versions/3#whole", cache)) == FILES
+    assert read_all(open_whole("kaggle://owner/name/versions/3#whole", cache)) == FILES
 
 
 def test_kaggle_credentials(
@@ -378,6 +386,16 @@ def test_kaggle_tokens_lie_where_its_own_tool_keeps_them(
         monkeypatch.setenv(variable, str(tmp_path / "x"))
     unpack(tmp_path / folder, {"kaggle.json": b'{"username": "me", "key": "secret"}'})
     assert read_all(open_origin("kaggle://owner/name", cache)) == FILES
+
+
+def test_kaggle_without_a_network(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(kaggle, "RETRIES", kaggle.RETRIES.new(backoff_factor=0.5))
+    monkeypatch.setattr(time, "sleep", waits.append)
+    monkeypatch.setenv("KAGGLE_API_ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(InputError, match=r"\(NewConnectionError\); check the network"):
+        open_origin("kaggle://owner/name", cache)
+    assert sum(waits) == 15
 
 
 def test_kaggle_is_asked_again_when_it_is_busy(
@@ -781,7 +799,7 @@ def test_a_connection_cut_anywhere_is_taken_up_again(cache: Cache, tenths: int, 
     with serving({"x.zip": ZIP, "y.zip": ZIP}, etag=etag) as server:
         failing(server, cut)
         assert read_all(open_origin(f"{server.url}/x.zip", cache)) == FILES
-        assert read_all(open_origin(f"{server.url}/y.zip#whole", cache)) == FILES
+        assert read_all(open_whole(f"{server.url}/y.zip#whole", cache)) == FILES
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -813,10 +831,11 @@ def test_a_server_that_never_answers_is_one_error(
 
 
 def test_a_server_without_ranges(cache: Cache) -> None:
-    with serving({"x.zip": ZIP}, ranges=False) as server:
-        with pytest.raises(InputError, match=r"does not send parts.*append #whole"):
-            open_origin(f"{server.url}/x.zip", cache)
-        assert read_all(open_origin(f"{server.url}/x.zip#whole", cache)) == FILES
+    with serving({"x.zip": ZIP, "x.tar": TAR, "x.tar.idx": INDEX}, ranges=False) as server:
+        for archive in ("x.zip", "x.tar"):
+            with pytest.raises(InputError, match=rf"{archive}: .* not send parts.*append #whole"):
+                open_origin(f"{server.url}/{archive}", cache)
+            assert read_all(open_whole(f"{server.url}/{archive}#whole", cache)) == FILES
 
 
 def test_a_download_that_was_killed_goes_on(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -824,14 +843,14 @@ def test_a_download_that_was_killed_goes_on(cache: Cache, monkeypatch: pytest.Mo
     with serving({"x.tar": TAR}) as server:
         failing(server, lambda answer, number: answer if number < 12 else Answer(403))
         with pytest.raises(InputError, match="access refused"):
-            open_origin(f"{server.url}/x.tar", cache)
+            open_whole(f"{server.url}/x.tar", cache)
     (part,) = cache.root.rglob("*.part")
     done = part.stat().st_size
     assert done >= 1000
     # The same address again, with a server that works.
     monkeypatch.setattr(whole, "cache_key", lambda *_: part.stem)
     with serving({"x.tar": TAR}) as server:
-        origin = open_origin(f"{server.url}/x.tar", cache)
+        origin = open_whole(f"{server.url}/x.tar", cache)
         assert server.bytes_sent < len(TAR) - done + 10
         assert read_all(origin) == FILES
 

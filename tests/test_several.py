@@ -21,6 +21,7 @@ class Numbered:
     methods: tuple[str, ...]
     transfer: int = 10
     kept: bool = False
+    remote: bool = True
     asked: list[list[int]] = field(default_factory=list)
 
     @property
@@ -36,7 +37,8 @@ class Numbered:
 
     def plan(self, images: pd.DataFrame) -> Plan:
         kept = np.full(len(images), self.kept)
-        return Plan(kept, images["number"].to_numpy(), self.transfer, 1, float(self.transfer))
+        number, seconds = images["number"].to_numpy(), float(self.transfer)
+        return Plan(kept, number, self.transfer, 1, seconds, self.remote)
 
     def prepare(self, images: pd.DataFrame) -> dict[str, str]:
         self.asked.append(images["number"].tolist())
@@ -94,6 +96,16 @@ def test_a_sum_is_known_if_all_its_terms_are(
     assert (plan.transfer, plan.requests, plan.seconds) == expected
     assert plan.kept.tolist() == [False, False, kept, kept]
     assert plan.bytes.tolist() == [7, 8, 7, 8]
+
+
+@pytest.mark.parametrize(("first", "expected"), [(True, (10, True)), (False, (20, False))])
+def test_what_is_read_from_this_machine_does_not_count_beside_what_is_not(
+    first: bool, expected: tuple[int, bool]
+) -> None:
+    here = Numbered("second", ("b", "d"), remote=False)
+    sources = Sources([Numbered("first", ("a", "c"), remote=first), here])
+    plan = sources.plan(sources.catalogue())
+    assert (plan.transfer, plan.remote) == expected
 
 
 def test_each_method_has_the_provenance_of_its_source(sources: Sources) -> None:

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -144,7 +145,20 @@ def test_a_plan_says_what_it_takes(served: tuple[dict[str, bytes], Server, str])
     assert plan.bytes.tolist() == [896] * len(images)
     assert plan.transfer <= 1.3 * plan.bytes.sum()
     assert plan.requests >= 1
-    assert plan.seconds > 0
+    assert plan.seconds == 0, "tables alone say nothing"
+    assert plan.remote
+
+
+def test_a_plan_expects_what_the_last_fetch_of_images_reached() -> None:
+    with serving({"x.zip": zip_of(make_artifact(times=30))}) as server:
+        url = f"{server.url}/x.zip"
+        images = artifact.build(url).catalogue().sample(frac=1, random_state=0)
+        began = time.monotonic()
+        artifact.build(url).prepare(images[:200])
+        took = time.monotonic() - began
+        plan = artifact.build(url).plan(images[200:400])
+        assert plan.requests > 50
+        assert 0.1 * took < plan.seconds < 3 * took
 
 
 def test_missing_images_are_reported_not_raised(tmp_path: Path) -> None:

@@ -8,6 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+# Why an image cannot be had that a data set lists without having it.
+ABSENT = "listed, but not there"
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -26,7 +29,8 @@ class Plan:
     bytes: NDArray[np.int64]  # of each image that is not; 0: unknown
     transfer: int  # bytes for all of them together, with what is read for nothing; 0: unknown
     requests: int
-    seconds: float  # at the speed seen so far; 0: unknown
+    seconds: float  # at the speed of the last fetch; 0: unknown
+    remote: bool = False  # they come over a network
 
 
 class Source(Protocol):
@@ -41,14 +45,15 @@ class Source(Protocol):
 
         Columns: `image_id` (`method/path`, unique), `method`, `family`, `category`, `label`,
         `group`, whatever the other methods need, and, in a data set that is separated into train,
-        val and test, `given_split`.
+        val and test, `given_split`. Where it lists images that are not there, `there` says of each
+        whether it is.
 
         Raises:
             InputError: the data set is not there or not laid out as expected.
         """
 
     def plan(self, images: pd.DataFrame) -> Plan:
-        """Return what fetching these rows of the catalogue would take; nothing is fetched."""
+        """Return what fetching these rows, which are there, would take; nothing is fetched."""
 
     def prepare(self, images: pd.DataFrame) -> Mapping[str, str]:
         """Fetch these rows of the catalogue; return why some cannot be had, by `image_id`.

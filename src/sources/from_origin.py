@@ -1,6 +1,7 @@
 """What data sets share whose images are read from an origin: planning, fetching, keeping."""
 
 import logging
+import time
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -10,11 +11,12 @@ from pyarrow import compute as pc
 from tqdm import tqdm
 
 from src.command import InputError
-from src.sources import Plan, Provenance
+from src.sources import ABSENT, Plan, Provenance
 from src.sources.cache import Cache
 from src.sources.origins import Missing, Origin, Rows
 from src.sources.origins.parallel import in_order
 from src.sources.packs import Packs
+from src.sources.speed import last_speed, remember_speed
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +36,7 @@ class OriginSource:
         """Serve `images`: the columns of `Source.catalogue`, `member`, `given_split`, others."""
         self.provenance = Provenance(origin.url, origin.version, licences)
         self._origin = origin
-        self._images = images
+        self._images = images.assign(there=images["member"] != NOT_THERE)
         self._cache = cache
 
     def catalogue(self) -> pd.DataFrame:
@@ -42,17 +44,16 @@ class OriginSource:
         return self._images
 
     def plan(self, images: pd.DataFrame) -> Plan:
-        """Return what fetching these rows of the catalogue would take; nothing is fetched."""
+        """Return what fetching these rows, which are there, would take; nothing is fetched."""
         rows = images["member"].to_numpy()
-        there = rows != NOT_THERE
-        size, kept = np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=bool)
-        size[there] = self._origin.sizes(rows[there])
-        if not self._origin.is_local():
-            kept[there] = [k in self._cache.packs for k in self._origin.keys(rows[there])]
-        transfer, requests = self._origin.cost(rows[there & ~kept])
-        speed = self._origin.bytes_per_second()
-        seconds = transfer / speed if speed else 0.0
-        return Plan(kept, np.where(kept, 0, size), transfer, requests, seconds)
+        kept, remote = np.zeros(len(rows), dtype=bool), not self._origin.is_local()
+        if remote:
+            kept[:] = [key in self._cache.packs for key in self._origin.keys(rows)]
+        size = self._origin.sizes(rows)
+        transfer, requests = self._origin.cost(rows[~kept])
+        speed = last_speed(self._cache, self._origin.url)
+        seconds = speed.seconds(transfer, requests) if speed and transfer else 0.0
+        return Plan(kept, np.where(kept, 0, size), transfer, requests, seconds, remote)
 
     def prepare(self, images: pd.DataFrame) -> dict[str, str]:
         """Fetch these rows of the catalogue into the cache; return why some cannot be had, by id.
@@ -62,12 +63,22 @@ class OriginSource:
         Raises:
             InputError: the origin does not answer or refuses access, or an image is a zip bomb.
         """
-        there = images[images["member"] != NOT_THERE]
-        absent = images.loc[images["member"] == NOT_THERE, "image_id"]
+        there = images[images["there"]]
+        absent = images.loc[~images["there"], "image_id"]
         ids = dict(zip(there["member"].tolist(), there["image_id"], strict=True))
-        missing = fetch_into(self._cache, self._origin, there["member"].to_numpy())
-        reasons = dict.fromkeys(absent, "listed, but not there")
-        return reasons | {ids[row]: str(reason) for row, reason in missing.items()}
+        missing = self._timed_fetch(there["member"].to_numpy())
+        return dict.fromkeys(absent, ABSENT) | {
+            ids[row]: str(reason) for row, reason in missing.items()
+        }
+
+    def _timed_fetch(self, rows: Rows) -> dict[int, Missing]:
+        before, began = self._origin.has_read(), time.monotonic()
+        missing = fetch_into(self._cache, self._origin, rows)
+        seconds = time.monotonic() - began
+        if not self._origin.is_local():
+            size, requests = np.subtract(self._origin.has_read(), before).tolist()
+            remember_speed(self._cache, self._origin.url, size, requests, seconds)
+        return missing
 
     def fetch(self, images: pd.DataFrame) -> Iterator[tuple[str, bytes]]:
         """Yield `(image_id, encoded image)` for each of these rows of the catalogue, in order.
@@ -75,8 +86,8 @@ class OriginSource:
         Raises:
             InputError: an image cannot be had; `prepare` says which before.
         """
-        if (absent := images["member"] == NOT_THERE).any():
-            raise InputError(f"{images.loc[absent, 'image_id'].iloc[0]}: listed, but not there")
+        if not images["there"].all():
+            raise InputError(f"{images.loc[~images['there'], 'image_id'].iloc[0]}: {ABSENT}")
         contents = load(self._cache, self._origin, images["member"].to_numpy())
         yield from zip(images["image_id"], contents, strict=True)
 

@@ -130,6 +130,7 @@ class Sample:
             transfer=round(1e6 * sum(wheel.megabytes for wheel in absent)),
             requests=len(absent),
             seconds=0,
+            remote=True,
         )
 
     def prepare(self, images: pd.DataFrame) -> Mapping[str, str]:

@@ -13,7 +13,7 @@ from src.sources import Plan, Source
 Int64Array = NDArray[np.int64]
 
 # What `fetch` of a source needs beside these stays in its own catalogue.
-_SHARED = [*IDENTITY, "given_split"]
+_SHARED = [*IDENTITY, "given_split", "there"]
 
 
 class Sources:
@@ -30,11 +30,15 @@ class Sources:
         self._check_methods()
 
     def catalogue(self) -> pd.DataFrame:
-        """Return one row per image: columns of the index, `source`, and `row` in its catalogue."""
+        """Return one row per image.
+
+        Columns: those of the index, `there`, `source`, and `row` in its catalogue.
+        """
         tables = [
-            table.assign(given_split=table.get("given_split", ""))[_SHARED].assign(
-                source=number, row=np.arange(len(table))
-            )
+            table.assign(
+                given_split=table.get("given_split", ""),
+                there=table.get("there", True),
+            )[_SHARED].assign(source=number, row=np.arange(len(table)))
             for number, table in enumerate(self._catalogues)
         ]
         return pd.concat(tables, ignore_index=True)
@@ -52,14 +56,20 @@ class Sources:
         return {method: licence for method, (*_, licence) in self.provenance().items()}
 
     def plan(self, images: pd.DataFrame) -> Plan:
-        """Return what fetching these rows would take."""
+        """Return what fetching these rows would take, without those that are not there.
+
+        Where some come over a network, `transfer`, `requests` and `seconds` are of those alone.
+        """
         kept, size = np.zeros(len(images), dtype=bool), np.zeros(len(images), dtype=np.int64)
         plans = []
-        for number, places, rows in self._parts(images):
+        there = np.flatnonzero(images["there"])
+        for number, places, rows in self._parts(images.iloc[there]):
             plan = self._sources[number].plan(rows)
-            kept[places], size[places] = plan.kept, plan.bytes
+            kept[there[places]], size[there[places]] = plan.kept, plan.bytes
             if not plan.kept.all():
                 plans.append(plan)
+        remote = any(plan.remote for plan in plans)
+        plans = [plan for plan in plans if plan.remote == remote]
         # A sum with an unknown term is unknown.
         transfer = [plan.transfer for plan in plans]
         seconds = [plan.seconds for plan in plans]
@@ -69,6 +79,7 @@ class Sources:
             transfer=sum(transfer) if all(transfer) else 0,
             requests=sum(plan.requests for plan in plans),
             seconds=sum(seconds) if all(seconds) else 0,
+            remote=remote,
         )
 
     def prepare(self, images: pd.DataFrame) -> dict[str, str]:

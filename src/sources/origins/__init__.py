@@ -9,7 +9,7 @@
 | `kaggle://owner/name/versions/1` | Kaggle |
 
 Archives in a folder or below a prefix count as unpacked where they lie. `#whole` behind a URL has
-archives downloaded before they are read. A tar archive that is not on this machine is read by
+archives downloaded before they are listed. A tar archive that is not on this machine is read by
 ranges where an index of `wds2idx` (`x.tar.idx`) lies beside it, else downloaded.
 """
 
@@ -24,8 +24,9 @@ from src.sources.origins.kaggle import open_kaggle
 from src.sources.origins.listed import Rows
 from src.sources.origins.places import find_place
 from src.sources.origins.stores import Missing
+from src.sources.origins.whole import with_archives
 
-__all__ = ["Missing", "Origin", "Rows", "open_origin"]
+__all__ = ["Missing", "Origin", "Rows", "open_origin", "with_archives"]
 
 _WHOLE = "#whole"
 
@@ -54,8 +55,8 @@ class Origin(Protocol):
     def is_local(self) -> bool:
         """Return whether members are read from this machine, so that a cache gains nothing."""
 
-    def bytes_per_second(self) -> float:
-        """Return how fast this run has read so far, 0 for unknown."""
+    def has_read(self) -> tuple[int, int]:
+        """Return how many bytes, with how many requests as `cost` counts them; 0 for unknown."""
 
     def cost(self, rows: Rows) -> tuple[int, int]:
         """Return how many bytes (0: unknown), and how many requests, reading them takes."""
@@ -71,9 +72,10 @@ class Origin(Protocol):
 
 
 def open_origin(url: str, cache: Cache) -> Origin:
-    """Return the members of the data set at `url`.
+    """Return the members of the data set at `url`; what lists them is read, no archive downloaded.
 
     Raises:
+        NotDownloadedError: an archive must be downloaded first, as `with_archives` does.
         InputError: the URL is malformed, nothing is there, access is refused, the archive is
             damaged or unsafe, or the server does not send parts of files.
     """

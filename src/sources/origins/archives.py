@@ -16,13 +16,14 @@ from src.sources.origins.listed import ListedOrigin, read_part
 from src.sources.origins.listing import MEMBERS, WHOLE_FILE, check_names, table
 from src.sources.origins.places import Place, archive_kind
 from src.sources.origins.stores import Missing, Stat, Store
-from src.sources.origins.whole import whole_file
+from src.sources.origins.whole import NotDownloadedError, readable, whole_file, whole_path
 
 
 def open_place(place: Place, cache: Cache, *, whole: bool) -> ListedOrigin:
-    """Return the members of a place; `whole`: archives are downloaded before they are read.
+    """Return the members of a place; `whole`: archives are read from copies on this machine.
 
     Raises:
+        NotDownloadedError: there is no copy yet of one of these, or of a tar without an index.
         InputError: nothing is there, it is damaged or unsafe, or cannot be read.
     """
     reader = _Reader(place.store, cache, whole=whole)
@@ -36,6 +37,7 @@ def open_place(place: Place, cache: Cache, *, whole: bool) -> ListedOrigin:
             members = _everything(place.store, reader)
     except Missing as error:
         raise InputError(f"download.origin: {error}") from error
+    reader.check_downloaded()
     check_names(members, place.store.url)
     version = "local" if place.store.is_local else version
     return ListedOrigin(place.store, place.url, version, members, reader.on_disk)
@@ -86,32 +88,74 @@ def _stamp(stat: Stat) -> int:
     return image_key(f"{stat.size} {stat.version}")
 
 
+def _check_ranges(where: str, stat: Stat) -> None:
+    if not stat.ranges:
+        raise InputError(
+            f"{where}: the server does not send parts of files (HTTP Range); append #whole to "
+            "download.origin to have all of it downloaded"
+        )
+
+
 class _Reader:
-    """Lists the archives of one store, and remembers what it had to download for that."""
+    """Lists the archives of one store, and remembers which copies on this machine it read."""
 
     def __init__(self, store: Store, cache: Cache, *, whole: bool) -> None:
         self.on_disk: dict[str, Path] = {}
+        self._absent: dict[str, Stat] = {}
         self._store = store
         self._cache = cache
         self._whole = whole
 
     def members(self, file: str, kind: str, stat: Stat, indexed: bool) -> pa.Table:
-        """Return the members of an archive; `indexed`: a tar's index lies beside it."""
-        where = "/".join(filter(None, (self._store.url, file)))
+        """Return the members of an archive; `indexed`: a tar's index lies beside it.
+
+        None of an archive that is not downloaded: `check_downloaded` says so of all together.
+        """
+        where = self._store.where(file)
         if self._store.is_local:
             path = Path(self._store.url, file)
         elif kind == ".zip" and not self._whole:
             return self._kept(where, file, stat)
         elif indexed and not self._whole:
+            _check_ranges(where, stat)
             index = self._store.read_all(file + tars.INDEX_SUFFIX).decode()
             return tars.parse_index(index, file, _stamp(stat))
-        else:
-            path = whole_file(self._store, file, stat, self._cache)
+        elif not (path := whole_path(self._store, file, stat, self._cache)).is_file():
+            self._absent[file] = stat
+            return MEMBERS.empty_table()
         self.on_disk[file] = path
         if kind == ".zip":
             read = partial(read_part, path)
             return zips.read_members(read, file, path.stat().st_size, where)
         return tars.read_members(path, file, _stamp(stat))
+
+    def check_downloaded(self) -> None:
+        """Raise NotDownloadedError where archives have to be downloaded before they are listed."""
+        if not self._absent:
+            return
+        file, stat = next(iter(self._absent.items()))
+        which = f"{self._store.where(file)} ({readable(stat.size)})"
+        if more := len(self._absent) - 1:
+            total = readable(sum(stat.size for stat in self._absent.values()))
+            which += f" and {more} more ({total} together)"
+        if self._whole:
+            why = "#whole in download.origin has an archive"
+            instead = "leave #whole out"
+        else:
+            why = f"a tar without an index beside it ({file}{tars.INDEX_SUFFIX}) has to be"
+            instead = "make the index with wds2idx"
+        message = (
+            f"{which}: {why} downloaded as a whole before its images can be listed; run the stage, "
+            f"which downloads it, or {instead}"
+        )
+        raise NotDownloadedError(message, self._download)
+
+    def _download(self) -> None:
+        try:
+            for file, stat in self._absent.items():
+                whole_file(self._store, file, stat, self._cache)
+        except Missing as error:
+            raise InputError(f"download.origin: {error}") from error
 
     def has_index(self, file: str) -> bool:
         """Return whether there is an index beside a tar archive."""
@@ -125,11 +169,7 @@ class _Reader:
 
     def _kept(self, where: str, file: str, stat: Stat) -> pa.Table:
         """Return the members of a zip archive, from the cache where they were listed before."""
-        if not stat.ranges:
-            raise InputError(
-                f"{where}: the server does not send parts of files (HTTP Range); append #whole to "
-                "download.origin to have all of it downloaded"
-            )
+        _check_ranges(where, stat)
         key = cache_key("members", where, str(stat.size), stat.version)
         if kept := self._cache.get(key):
             return parquet.read_table(pa.BufferReader(kept), schema=MEMBERS)

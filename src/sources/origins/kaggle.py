@@ -27,6 +27,7 @@ from src.sources.origins.listed import ListedOrigin, Rows
 from src.sources.origins.parallel import in_order
 from src.sources.origins.places import Place, http_store
 from src.sources.origins.stores import Missing, Store, public_url
+from src.sources.origins.whole import with_archives
 from src.sources.origins.zips import MAX_CONTENT
 
 # Without @ and ?: what an address says of users and tokens must not become part of a name.
@@ -38,9 +39,10 @@ _HELP = (
 )
 # Kaggle allows few requests a minute: beyond so many files the archive of all is sooner here.
 MAX_FILES = 2000
-# Waits 0.5, 1, 2, ... 60 s, or as long as the server asks for.
+# Waits 1, 2, 4, ... 60 s, or as long as the server asks for; 15 s in all where there is no network.
 RETRIES = urllib3.Retry(
     total=8,
+    connect=5,
     backoff_factor=0.5,
     backoff_max=60,
     status_forcelist=(408, 429, 500, 502, 503, 504),
@@ -111,9 +113,9 @@ class KaggleFiles:
         """Return False."""
         return False
 
-    def bytes_per_second(self) -> float:
-        """Return 0, for unknown."""
-        return 0.0
+    def has_read(self) -> tuple[int, int]:
+        """Return zeros, for unknown."""
+        return 0, 0
 
     def cost(self, rows: Rows) -> tuple[int, int]:
         """Return 0, for unknown, and the number of requests."""
@@ -132,7 +134,7 @@ class KaggleFiles:
         if len(rows) <= MAX_FILES:
             yield from in_order(lambda row: [(int(row), self._file(row))], rows)
             return
-        archive = open_place(self._place, self._cache, whole=True)
+        archive = with_archives(lambda: open_place(self._place, self._cache, whole=True))
         found = archive.find(pa.array([self._names[row] for row in rows], pa.string()))
         yield [(int(row), Missing("not in the archive")) for row in rows[found < 0]]
         row_of = dict(zip(found.tolist(), rows.tolist(), strict=True))
@@ -211,9 +213,10 @@ class _Api:
         try:
             answer = self._pool.request("GET", url, redirect=follow, preload_content=follow)
         except urllib3.exceptions.HTTPError as error:
+            reason = getattr(error, "reason", error)
             raise InputError(
-                f"{where}: no complete answer ({type(error).__name__}); what has been fetched is "
-                "kept: run again to go on"
+                f"{where}: no complete answer ({type(reason).__name__}); check the network; what "
+                "has been fetched is kept: run again to go on"
             ) from error
         if answer.status in (401, 403):
             state = "was refused" if self._headers else "is needed, and none was found"

@@ -81,9 +81,9 @@ class ListedOrigin:
         """Return whether members are read from this machine, so that a cache gains nothing."""
         return self._is_local
 
-    def bytes_per_second(self) -> float:
-        """Return how fast this run has read so far, 0 before it has."""
-        return self._store.bytes_read / self._store.seconds if self._store.seconds else 0.0
+    def has_read(self) -> tuple[int, int]:
+        """Return how many bytes this run has read so far, in how many parts."""
+        return self._store.bytes_read, self._store.reads
 
     def cost(self, rows: Rows) -> tuple[int, int]:
         """Return how many bytes, and at most how many requests, reading these members takes."""

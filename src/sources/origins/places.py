@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from httpx2 import HTTPError
+from httpx2 import HTTPError, TransportError
 from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url
 from obstore.store import HTTPStore, LocalStore, ObjectStore, S3Store
 
@@ -199,9 +199,12 @@ def _hub_link(repo: str, file: str, revision: str | None) -> tuple[ObjectStore, 
     try:
         found = get_hf_file_metadata(url, retry_on_errors=True)
     except HTTPError as error:
+        said = str(error).strip().splitlines()[0].rstrip(".")
+        if isinstance(error, TransportError):
+            raise InputError(f"{url}: no answer ({said}); check the network, run again") from error
         raise InputError(
-            f"{url}: {str(error).strip().splitlines()[0]} Run `hf auth login`, or set HF_TOKEN, if "
-            "the data set is not public; check the network and the name if it is"
+            f"{url}: {said}; check its name, and if the data set is not public, run `hf auth "
+            "login`, or set HF_TOKEN"
         ) from error
     # The token is for the hub alone: links lead to other hosts.
     own = urlsplit(found.location).netloc == urlsplit(url).netloc

@@ -7,7 +7,6 @@ do.
 """
 
 import re
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -90,14 +89,17 @@ class Store:
         self.url = url
         self.is_local = is_local
         self.bytes_read = 0  # a measure for plans and benchmarks; threads may lose a count
-        self.seconds = 0.0  # from the first read to the end of the last one
-        self._first_read: float | None = None
+        self.reads = 0  # as often, ranges or files that were asked for
         self._connect = connect
         self._help_access = help_access
         self._store = connect()
         self._redirected: dict[str, _Access] = {}
         self._renewing = RLock()
         self._sends_many: bool | None = None
+
+    def where(self, path: str) -> str:
+        """Return what messages call a file."""
+        return "/".join(filter(None, (self.url, path)))
 
     def list(self) -> Iterator[tuple[str, Stat]]:
         """Yield path and stat of every file, in no particular order.
@@ -173,10 +175,9 @@ class Store:
         store, key = self._where(path)
         if not _is_link(store) or any(start == end for start, end in spans):
             return None
-        self._first_read = self._first_read or time.monotonic()
         parts = self._web.read_spans(_address(store, key), spans)
         if parts is not None:
-            self._count(sum(map(len, parts)))
+            self._count(sum(map(len, parts)), len(parts))
         return parts
 
     def stream(self, path: str) -> Iterator[bytes]:
@@ -187,14 +188,13 @@ class Store:
             yield piece
 
     def _measured(self, path: str, ask: Callable[[ObjectStore, str], memoryview]) -> memoryview:
-        self._first_read = self._first_read or time.monotonic()
         data = self._retried(path, ask)
-        self._count(len(data))
+        self._count(len(data), 1)
         return data
 
-    def _count(self, size: int) -> None:
+    def _count(self, size: int, reads: int) -> None:
         self.bytes_read += size
-        self.seconds = time.monotonic() - (self._first_read or 0.0)
+        self.reads += reads
 
     def _retried(self, path: str, ask: Callable[[ObjectStore, str], Answer]) -> Answer:
         def attempts() -> Answer:
@@ -246,7 +246,7 @@ class Store:
         return Web(MOST_IN_FLIGHT)
 
     def _explained(self, path: str, ask: Callable[[], Answer]) -> Answer:
-        where = "/".join(filter(None, (self.url, path)))
+        where = self.where(path)
         try:
             return ask()
         except FileNotFoundError as error:
