@@ -265,6 +265,7 @@ def ours_to_raw(url: str, target: Path) -> int:
     images = images.assign(method="m", family="gan", label=FAKE)
     images = images.assign(group=images["image_id"], member=origin.find(names))
     source = OriginSource(origin, images, {"m": "MIT"}, cache)
+    images = source.catalogue()
     assert not source.prepare(images)
     contents = (content for _, content in source.fetch(images))
     limits = ShardLimits(images=2000, bytes=256 * 10**6)
