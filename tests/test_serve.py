@@ -98,12 +98,14 @@ def test_one_that_is_killed_leaves_nothing_behind_either(tmp_path: Path) -> None
 
 def start(folder: Path) -> tuple[subprocess.Popen[str], list[str]]:
     """Return `make s3` on `folder`, and what it has said by when the server answers."""
+    ours = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, the server would ignore it
     process = subprocess.Popen(
         [sys.executable, "-m", "tools.serve", str(folder)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
     )
+    signal.signal(signal.SIGHUP, ours)
     assert process.stdout is not None
     lines: list[str] = []
     while not (lines and lines[-1].startswith("Ctrl-C")):
