@@ -97,7 +97,7 @@ robustness: $(READY) ## study: test images recompressed, resized, blurred, ...: 
 
 report: $(READY) ## the last run, with its studies, as one page: report/report.html
 	dvc repro
-	python -m report.page report/report.html
+	dvc repro --single-item --force report/dvc.yaml  # studies may be new: it cannot depend on what need not exist
 
 bench: $(BENCH)/.ready ## measure against other ways, in bench/results.md [JOB=loader one alone] [SCALE=0.01 a trial of a minute or two]
 	@PATH="$(CURDIR)/$(BENCH)/venv/bin:$(CURDIR)/$(BENCH)/tools:$$PATH" python -m bench $(JOB) $(if $(SCALE),--scale $(SCALE) --results $(BENCH)/results)

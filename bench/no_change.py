@@ -54,7 +54,7 @@ def run(scale: float, folder: Path) -> Outcome:
 
 def copy_pipeline(folder: Path, files: int, with_studies: bool = True) -> None:
     """Write this pipeline's code and stand-ins for all its outputs, and commit them to DVC."""
-    for name in ("src", "studies") if with_studies else ("src",):
+    for name in ("src", "studies", "report") if with_studies else ("src",):
         left_out = shutil.ignore_patterns("__pycache__", "runs", "judged")
         shutil.copytree(ROOT / name, folder / name, ignore=left_out)
     for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):

@@ -15,8 +15,8 @@ from src.files import replacing
 logger = logging.getLogger("deps")
 
 ROOT = Path(__file__).parents[1]
-PIPELINES = ("dvc.yaml", "studies/*/dvc.yaml")
-OURS = ("src.", "studies.")
+PIPELINES = ("dvc.yaml", "report/dvc.yaml", "studies/*/dvc.yaml")
+OURS = ("src.", "studies.", "report.")
 # A stage that names its data set at run time depends on all of them.
 SOURCES = "src/sources"
 # Of the detectors it depends on what they share and on the chosen one, which DVC fills in.
