@@ -115,21 +115,24 @@ def test_an_address_that_cannot_be_opened_is_one_line(
     assert expected in str(caught.value)
 
 
-@pytest.mark.slow
-def test_one_of_two_remotes_that_cannot_be_opened_is_one_line(
-    tiny: Project,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+@pytest.fixture
+def with_folder(tiny: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """The project, which we have entered, with a folder as its remote."""
     enter(tiny, monkeypatch)
     with Repo() as repo:
         set_remote(repo, "storage", str(tmp_path / "folder"), None)
-        with repo.config.edit("repo") as document:
-            document["remote"]["private"] = {"url": "gs://bucket", "verify": "true"}
-    text = (tiny.folder / "dvc.yaml").read_text()
+    return tiny
+
+
+@pytest.mark.slow
+def test_one_of_two_remotes_that_cannot_be_opened_is_one_line(
+    with_folder: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Repo() as repo, repo.config.edit("repo") as document:
+        document["remote"]["private"] = {"url": "gs://bucket", "verify": "true"}
+    text = (with_folder.folder / "dvc.yaml").read_text()
     private = text.replace("data/table.csv]", "data/table.csv: {remote: private}]")
-    (tiny.folder / "dvc.yaml").write_text(private)
+    (with_folder.folder / "dvc.yaml").write_text(private)
     with pytest.raises(SystemExit, match="1"):
         main(["--remote-only"])
     (failure,) = failures(capsys.readouterr().out)
@@ -138,18 +141,12 @@ def test_one_of_two_remotes_that_cannot_be_opened_is_one_line(
 
 @pytest.mark.slow
 def test_a_lock_of_an_older_dvc_is_one_line(
-    tiny: Project,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    with_folder: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    enter(tiny, monkeypatch)
-    with Repo() as repo:
-        set_remote(repo, "storage", str(tmp_path / "folder"), None)
-    text = (tiny.folder / "dvc.lock").read_text()
-    (tiny.folder / "dvc.lock").write_text(text.replace("      hash: md5\n", ""))
+    text = (with_folder.folder / "dvc.lock").read_text()
+    (with_folder.folder / "dvc.lock").write_text(text.replace("      hash: md5\n", ""))
     expected = "data/raw: its hash is md5-dos2unix, not md5"
-    *_, pipeline = check_checkout(tiny.folder)
+    *_, pipeline = check_checkout(with_folder.folder)
     assert str(pipeline).startswith(f"FAIL  pipeline: {expected}")
     with pytest.raises(SystemExit, match="1"):
         main(["--remote-only"])
@@ -159,15 +156,9 @@ def test_a_lock_of_an_older_dvc_is_one_line(
 
 @pytest.mark.slow
 def test_without_a_lock_it_does_not_say_that_all_is_there(
-    tiny: Project,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    with_folder: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    enter(tiny, monkeypatch)
-    with Repo() as repo:
-        set_remote(repo, "storage", str(tmp_path / "folder"), None)
-    (tiny.folder / "dvc.lock").unlink()
+    (with_folder.folder / "dvc.lock").unlink()
     with pytest.raises(SystemExit, match="0"):
         main(["--remote-only"])
     expected = "warn  remote storage, objects: dvc.lock names none; git checkout dvc.lock"

@@ -156,60 +156,99 @@ def test_a_tar_on_a_web_server_is_read_by_its_index_else_downloaded(cache: Cache
         assert server.bytes_sent < sent + 10  # the copy in the cache
 
 
-@pytest.mark.s3
-def test_s3_in_every_layout(tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    owner = Identity("owner", "owner-key", "owner-secret")
-    public = Identity("anonymous", "", "", actions=("Read:images", "List:images"))
+OWNER = Identity("owner", "owner-key", "owner-secret")
+ANYBODY = Identity("anonymous", "", "", actions=("Read:images", "List:images"))
+
+
+@pytest.fixture(scope="module")
+def images_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A server whose bucket `images`, which anybody may read, has the files in every layout."""
+    stored = {
+        **{f"loose/{name}": content for name, content in FILES.items()},
+        **{"z/x.zip": ZIP, "t/x.tar": TAR, "i/x.tar": TAR, "i/x.tar.idx": INDEX},
+        **{f"tree/{name}": name.encode() for name in ("Real/1.jpg", "fake/1.jpg")},
+    }
+    folder = tmp_path_factory.mktemp("s3")
+    with (
+        S3Server(folder, "images", [OWNER, ANYBODY]) as server,
+        pytest.MonkeyPatch.context() as env,
+    ):
+        for name, value in server.environment(OWNER).items():
+            env.setenv(name, value)
+        env.setenv("AWS_ENDPOINT_URL", server.endpoint)
+        store = places.find_place("s3://images").store._connect()
+        for name, content in stored.items():
+            obstore.put(store, name, content)
+        yield server
+
+
+@pytest.fixture
+def as_nobody(
+    images_server: S3Server, tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> pytest.MonkeyPatch:
+    """Name the server, and no credentials; return what the environment is set with."""
     monkeypatch.setenv(CACHE_VARIABLE, str(cache.root))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(variable, raising=False)
-    with S3Server(tmp_path / "s3", "images", [owner, public]) as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
-        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        with pytest.MonkeyPatch.context() as keys:
-            for name, value in server.environment(owner).items():
-                keys.setenv(name, value)
-            store = places.find_place("s3://images").store._connect()
-            for name, content in FILES.items():
-                obstore.put(store, f"loose/{name}", content)
-            for name, content in (("z/x.zip", ZIP), ("t/x.tar", TAR), ("i/x.tar", TAR)):
-                obstore.put(store, name, content)
-            obstore.put(store, "i/x.tar.idx", INDEX)
-            with pytest.raises(InputError, match=r"i/x\.tar \(.*\) and 2 more \(0\.2 MB together"):
-                open_origin("s3://images#whole", cache)
-            for place in ("loose", "loose/", "z/x.zip", "z", "t", "i/x.tar", "i"):
-                assert read_all(open_whole(f"s3://images/{place}", cache)) == FILES
-            with pytest.raises(InputError, match="no files there"):
-                open_origin("s3://images/nothing", cache)
-            with pytest.raises(
-                InputError, match=r"^s3://imagse/loose: no such bucket; check its name$"
-            ):
-                open_origin("s3://imagse/loose", cache)
-            for address in ("s3://imagse/x.zip", "s3://images/y.zip"):
-                with pytest.raises(
-                    InputError, match=r"not there; check the names of bucket and file$"
-                ):
-                    open_origin(address, cache)
-            for name in ("Real/1.jpg", "fake/1.jpg"):
-                obstore.put(store, f"tree/{name}", name.encode())
-            tree = folder.build("s3://images/tree")
-            assert [data for _, data in tree.fetch(tree.catalogue())] == [
-                b"Real/1.jpg",
-                b"fake/1.jpg",
-            ]
-            keys.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-            with pytest.raises(InputError, match=r"access refused.*AWS_PROFILE"):
-                open_origin("s3://images/loose", cache)
-        # Without credentials as nobody; with a profile as the AWS tools do.
-        assert read_all(open_origin("s3://images/z/x.zip", cache)) == FILES
-        (tmp_path / "credentials").write_text(
-            "[lab]\naws_access_key_id = owner-key\naws_secret_access_key = owner-secret\n"
-        )
-        monkeypatch.setenv("AWS_PROFILE", "lab")
-        assert read_all(open_origin("s3://images/z/x.zip", cache)) == FILES
+    monkeypatch.setenv("AWS_ENDPOINT_URL", images_server.endpoint)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    return monkeypatch
+
+
+@pytest.fixture
+def as_owner(images_server: S3Server, as_nobody: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Have the owner's keys in the environment."""
+    for name, value in images_server.environment(OWNER).items():
+        as_nobody.setenv(name, value)
+    return as_nobody
+
+
+@pytest.mark.s3
+@pytest.mark.usefixtures("as_owner")
+def test_s3_in_every_layout(cache: Cache) -> None:
+    with pytest.raises(InputError, match=r"i/x\.tar \(.*\) and 2 more \(0\.2 MB together"):
+        open_origin("s3://images#whole", cache)
+    for place in ("loose", "loose/", "z/x.zip", "z", "t", "i/x.tar", "i"):
+        assert read_all(open_whole(f"s3://images/{place}", cache)) == FILES
+    tree = folder.build("s3://images/tree")
+    found = [data for _, data in tree.fetch(tree.catalogue())]
+    assert found == [b"Real/1.jpg", b"fake/1.jpg"]
+
+
+@pytest.mark.s3
+@pytest.mark.usefixtures("as_owner")
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("s3://images/nothing", "no files there"),
+        ("s3://imagse/loose", r"^s3://imagse/loose: no such bucket; check its name$"),
+        ("s3://imagse/x.zip", r"not there; check the names of bucket and file$"),
+        ("s3://images/y.zip", r"not there; check the names of bucket and file$"),
+    ],
+)
+def test_what_is_not_on_s3_is_named(cache: Cache, address: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        open_origin(address, cache)
+
+
+@pytest.mark.s3
+def test_s3_is_read_with_keys_with_a_profile_or_as_nobody(
+    as_owner: pytest.MonkeyPatch, tmp_path: Path, cache: Cache
+) -> None:
+    as_owner.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(InputError, match=r"access refused.*AWS_PROFILE"):
+        open_origin("s3://images/loose", cache)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        as_owner.delenv(name)
+    assert read_all(open_origin("s3://images/z/x.zip", cache)) == FILES
+    (tmp_path / "credentials").write_text(
+        "[lab]\naws_access_key_id = owner-key\naws_secret_access_key = owner-secret\n"
+    )
+    as_owner.setenv("AWS_PROFILE", "lab")
+    assert read_all(open_origin("s3://images/z/x.zip", cache)) == FILES
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/loose", "s3://bucket/x.zip"])
