@@ -7,7 +7,7 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,23 +106,19 @@ def at_budget(recipe: Recipe, params: Mapping[str, Any], epochs: int) -> Recipe:
     }
 
 
-def settings(recipe: Recipe) -> list[str]:
-    """Return the arguments by which `dvc exp run` makes these changes."""
-    return [part for key, value in recipe.items() for part in ("-S", f"{key}={value}")]
-
-
 def run_experiment(name: str, recipe: Recipe) -> float | None:
     """Run one detector beside the workspace; return the CPU seconds that it took.
 
     None if DVC knew the detector already, so that the time says nothing.
     """
+    settings = [part for key, value in recipe.items() for part in ("-S", f"{key}={value}")]
     # An interrupted training is taken up: its state must not lie in the folder that DVC deletes.
     environment = {"REAL_OR_GENERATED_SCRATCH": str(Path(".scratch").resolve())}
     before = _cpu_seconds()
     trained = False
     with subprocess.Popen(
         # Up to the figures: galleries would take as long again.
-        ["dvc", "exp", "run", "--temp", "--name", _PREFIX + name, *settings(recipe), "evaluate"],
+        ["dvc", "exp", "run", "--temp", "--name", _PREFIX + name, *settings, "evaluate"],
         env={**environment, **os.environ},
         stdout=subprocess.PIPE,
         text=True,
@@ -233,12 +229,6 @@ def _images(text: str) -> int:
     return int(text)
 
 
-def _only(detectors: Sequence[str]) -> str:
-    if len(detectors) != 1:
-        raise InputError(f"--settings are those of one detector, and {len(detectors)} are named")
-    return detectors[0]
-
-
 def main() -> None:
     """Run what has not been run with the present commit and parameters; then write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -249,18 +239,10 @@ def main() -> None:
         help="as many training images for every detector, in whole epochs; its recipe, shortened "
         "or stretched",
     )
-    parser.add_argument(
-        "--settings",
-        action="store_true",
-        help="run nothing, print what makes `dvc exp run` do the same with one detector",
-    )
     args = parser.parse_args()
     recipes = read_recipes(RECIPES, os.environ)
     if unknown := set(args.detectors) - set(recipes):
         raise InputError(f"{RECIPES} has no {sorted(unknown)} to run; choose among {list(recipes)}")
-    if args.settings:
-        sys.stdout.write(" ".join(settings(recipes[_only(args.detectors)])) + "\n")
-        return
     params = YAML(typ="safe", pure=True).load(Path("params.yaml"))
     subprocess.run(["dvc", "repro", "shortcuts"], check=True)
     if args.images_seen:
