@@ -74,14 +74,14 @@ push: $(READY) ## dvc push, with what dvc repro --pull needs to skip a run elsew
 gate: $(READY) ## fail where dvc.lock is not what dvc repro would write; needs no data
 	@python -m tools.gate
 
-baselines: $(READY) ## every detector of studies/baselines.yaml as an experiment, and their table [DETECTORS="npr xray", these alone] [CLIP=weights for univfd] [IMAGES_SEEN=number, equal for all]
-	@python -m tools.baselines $(if $(IMAGES_SEEN),--images-seen '$(IMAGES_SEEN)') $(DETECTORS)
+baselines: $(READY) ## every detector of studies/baselines/recipes.yaml as an experiment, and their table [DETECTORS="npr xray", these alone] [CLIP=weights for univfd] [IMAGES_SEEN=number, equal for all]
+	@python -m studies.baselines.run $(if $(IMAGES_SEEN),--images-seen '$(IMAGES_SEEN)') $(DETECTORS)
 
 diff: $(READY) ## what changed since BASE=main, as Markdown and pictures in .scratch/comparison
 	@python -m tools.diff '$(or $(BASE),main)' .scratch/comparison
 
 compare: $(READY) ## is B better than A? A=main [B=workspace], any two revisions or experiments
-	@python -m tools.compare '$(or $(A),main)' '$(or $(B),workspace)'
+	@python -m studies.compare '$(or $(A),main)' '$(or $(B),workspace)'
 
 crossval: $(READY) ## study: train and judge once per fold, say how much the figures spread
 	dvc repro studies/crossval/dvc.yaml

@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.jobs import JOBS, run_job
 from bench.results import record
 from bench.timing import in_child
-from src.command import InputError, run
+from src.core.cli import InputError, run
 
 logger = logging.getLogger("bench")
 

@@ -11,8 +11,8 @@ from scipy.sparse.csgraph import connected_components
 from bench.results import Figure, Outcome, at_least, at_most
 from bench.tables import METADATA, ROWS, crowded_hashes
 from bench.timing import cost_of, in_child, installed
-from src.duplicates import IntArray, hash_clusters, merged_groups
-from src.ranks import image_keys
+from src.core.hashing import image_keys
+from src.dataset.near_duplicates import IntArray, hash_clusters, merged_groups
 
 # Of which all pairs are compared: their time, that grows with the square, is extrapolated.
 SAMPLE = 20_000

@@ -25,12 +25,13 @@ from bench.tables import METADATA, ROWS, SPLIT, crowded_hashes, make_index, writ
 from bench.timing import in_child
 from src import metadata as metadata_stage
 from src import split as split_stage
-from src.command import InputError
-from src.duplicates import hash_clusters
-from src.files import write_json
-from src.measures import Measures
-from src.raw import MANIFEST
-from src.schema import FAKE, INDEX, write_table
+from src.core.cli import InputError
+from src.core.files import write_json
+from src.core.tables import FAKE, write_table
+from src.dataset.columns import INDEX
+from src.dataset.image_stats import Measures
+from src.dataset.near_duplicates import hash_clusters
+from src.dataset.raw import MANIFEST
 
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000, ROWS)
 # Below it the start of Python and its libraries is all there is to measure.

@@ -25,15 +25,15 @@ import obstore
 import pandas as pd
 import pyarrow as pa
 
-from src.ranks import image_key
-from src.raw import ShardLimits, write_raw
-from src.schema import FAKE
-from src.sources.cache import Cache
-from src.sources.from_origin import OriginSource, fetch_into
+from src.core.hashing import image_key
+from src.core.tables import FAKE
+from src.dataset.raw import ShardLimits, write_raw
 from src.sources.origins import open_origin, with_archives
-from src.sources.origins.listed import ListedOrigin
-from src.sources.origins.places import find_place, http_store
-from tools.s3 import Identity, S3Server
+from src.sources.origins.cache import Cache
+from src.sources.origins.range_reader import ListedOrigin
+from src.sources.origins.urls import find_place, http_store
+from src.sources.shared.origin_source import OriginSource, fetch_into
+from tools.remote.s3_server import Identity, S3Server
 
 IMAGE_BYTES = 12_000
 PART_BYTES = 8 * 2**20  # of an upload, as the AWS tools cut it

@@ -2,8 +2,8 @@
 
 Crops, flips and turns are as params.yaml has them, once for `view: native` and once for `resized`
 to the 224 pixels of pretrained weights. In the first epoch the loader of the train stage decodes
-and keeps the pixels (src/pixels.py), later ones read them back; of images that do not fit into
-that store, every epoch is like the first.
+and keeps the pixels (src/images/pixel_cache.py), later ones read them back; of images that do not
+fit into that store, every epoch is like the first.
 """
 
 import shutil
@@ -26,15 +26,15 @@ from torchvision import transforms
 from bench.pictures import make_jpegs, shard_table, write_class_folders
 from bench.results import Figure, Outcome, at_least
 from bench.timing import Cost, installed, medians, ratio, repeats
-from src.augment import Augmentation, AugmentParams
-from src.decode import decode
-from src.images import ImageSet, Request, View, build_loader
-from src.models import ModelParams
-from src.params import load_params
-from src.pixels import PixelStore
-from src.scoring import prepare_torch
-from src.shards import ShardReader
-from src.training.recipe import TrainParams
+from src.core.params import load_params
+from src.images.decode import decode
+from src.images.loader import ImageSet, Request, View, build_loader
+from src.images.pixel_cache import PixelStore
+from src.images.shards import ShardReader
+from src.inference.scorer import prepare_torch
+from src.models.shared.blueprint import ModelParams
+from src.training.augmentation import Augmentation, AugmentParams
+from src.training.config import TrainParams
 
 IMAGES, BATCH, WORKERS, ROUNDS = 3840, 64, 2, 3
 LARGE = 224
@@ -66,12 +66,15 @@ def run(scale: float, folder: Path) -> Outcome:
     figures, details, speed = [], {}, {}
     PixelStore.create(folder / "kept" / "pixels", count)
     kept = PixelStore(folder / "kept" / "pixels", limit=1 << 40)
-    views = [View(load_params(ModelParams, "model").image_size, "native"), View(LARGE, "resized")]
+    views = [
+        View(load_params(ModelParams, "model").image_size, resize=False),
+        View(LARGE, resize=True),
+    ]
     for view in views:
         work = loaders(table, folder, params, view, kept)
         pace(work["here"]())  # all pixels are kept, whatever the share that is counted
         costs = measure(work, repeats(ROUNDS, scale))
-        name = f"{view.fit} {view.size} px"
+        name = f"{'resized' if view.resize else 'native'} {view.size} px"
         figures += compared(costs, name)
         details[name] = medians(costs)
         seconds = details[name]["here"]["cpu_seconds"]
@@ -202,7 +205,7 @@ class Decoded(Dataset[None]):
 def usual_transform(params: AugmentParams, view: View) -> Callable[[Image.Image], Tensor]:
     """Return crop, flip and turns as torchvision's users write them, to uint8 (3, size, size)."""
     crop: Callable[[Image.Image], Image.Image] = transforms.RandomCrop(view.size)
-    if view.fit == "resized":
+    if view.resize:
         crop = transforms.RandomResizedCrop(
             view.size,
             scale=(params.min_area, 1.0),

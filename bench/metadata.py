@@ -12,9 +12,9 @@ import pandas as pd
 from bench.pictures import make_jpegs, shard_table, write_class_folders
 from bench.results import Figure, Outcome, at_least
 from bench.timing import Cost, cost_of, in_child, installed, medians, ratio, repeats
-from src.decode import decode
+from src.images.decode import decode
+from src.images.shards import ShardReader
 from src.metadata import measure_images
-from src.shards import ShardReader
 
 IMAGES, ROUNDS = 500, 5
 

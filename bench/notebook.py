@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def describe(data: bytes) -> tuple[object, ...]:
-    """Return the measures of src/measures.py."""
+    """Return the measures of src/dataset/image_stats.py."""
     import imagehash  # not in requirements.txt
 
     image = Image.open(io.BytesIO(data))

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import simplejpeg
 
-from src.schema import FAKE, LABELS, REAL
-from src.shards import write_shard
+from src.core.tables import FAKE, LABELS, REAL
+from src.images.shards import write_shard
 
 SIDE = 200
 

@@ -9,8 +9,8 @@ from bench.results import Figure, Outcome, at_most
 from bench.tables import ROWS, write_params
 from bench.timing import in_child
 from src import download
-from src.schema import REAL
-from src.sources.methods import METHODS
+from src.core.tables import REAL
+from src.sources.shared.known_methods import METHODS
 
 DRAWN_PER_METHOD = 3000
 

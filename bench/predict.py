@@ -18,14 +18,15 @@ from PIL import Image
 from bench.pictures import make_jpegs, shard_table
 from bench.results import Figure, Outcome, at_least, at_most
 from bench.timing import interleaved, medians, ratio, repeats
-from src.embedding import embed
-from src.images import GridCrops, ImageSet
-from src.models import Detector, ModelParams, build_detector
-from src.params import load_params
+from src.core.params import load_params
+from src.core.tables import LABELS
+from src.images.loader import GridCrops, ImageSet
+from src.images.shards import ShardReader
+from src.inference.embedder import embed
+from src.inference.scorer import fake_logit, prepare_torch
+from src.models.shared.blueprint import ModelParams
+from src.models.shared.detector import Detector, build_detector
 from src.predict import PredictParams
-from src.schema import LABELS
-from src.scoring import fake_logit, prepare_torch
-from src.shards import ShardReader
 
 IMAGES, ROUNDS = 512, 3
 
@@ -42,7 +43,7 @@ def run(scale: float, folder: Path) -> Outcome:
 
     def here() -> None:
         torch.set_num_threads(params.threads)
-        images = ImageSet(table, raw, GridCrops(detector.identity.view, per_side))
+        images = ImageSet(table, raw, GridCrops(detector.config.view, per_side))
         found = embed(detector, images, params.batch_size, accelerator, "predict")
         logits["here"] = found.logits
 
@@ -85,7 +86,7 @@ def eager(
 ) -> list[float]:
     """Return the logit of each image, `batch` of its crops at a time; threads: one per core."""
     torch.set_num_threads(threads or os.cpu_count() or 1)
-    reader, crops = ShardReader(root), GridCrops(detector.identity.view, per_side)
+    reader, crops = ShardReader(root), GridCrops(detector.config.view, per_side)
     logits = []
     for row in table.to_dict("records"):
         data = reader.read(row["shard"], row["offset"], row["length"])

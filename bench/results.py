@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from src.files import read_json, replacing, write_json
+from src.core.files import read_json, replacing, write_json
 
 _HEAD = """| job | what | against | goal | measured | met |
 |---|---|---|---|---|---|

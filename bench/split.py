@@ -9,8 +9,9 @@ from bench.results import Figure, Outcome, at_least, at_most
 from bench.tables import ROWS, SPLIT, crowded_hashes, make_metadata, write_params
 from bench.timing import Cost, cost_of, in_child, medians, ratio, repeats
 from src import split as split_stage
-from src.catalogue import write_catalogue
-from src.schema import METADATA, write_table
+from src.core.tables import write_table
+from src.dataset.columns import METADATA
+from src.dataset.sampling_index import write_catalogue
 
 ROUNDS, DRAWN_PER_CLASS = 3, 50_000
 

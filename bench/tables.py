@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from src.ranks import image_keys
-from src.schema import FAKE, REAL
+from src.core.hashing import image_keys
+from src.core.tables import FAKE, REAL
 
 REALS, FAKES = 8, 25
 ROWS = 2_500_000

@@ -21,14 +21,15 @@ from torch.nn.utils import clip_grad_norm_
 from bench.pictures import make_jpegs, shard_table
 from bench.results import Figure, Outcome, at_most
 from bench.timing import in_child, interleaved, medians, ratio, repeats
-from src.images import Batch
-from src.models import Detector
-from src.scoring import prepare_torch
-from src.train import prepare, read_settings
+from src.images.loader import Batch
+from src.inference.scorer import prepare_torch
+from src.models.shared.detector import Detector
+from src.train import read_settings
 from src.training.checkpoints import Checkpoint
+from src.training.config import Epoch
 from src.training.loop import Training
 from src.training.optim import build_average, build_optimizer
-from src.training.recipe import Epoch
+from src.training.setup import prepare
 
 IMAGES, UPDATES, BATCHES = 512, 150, 8
 WARM_EPOCHS, LATER_EPOCHS, WORKERS = 2, 8, 2  # what libraries load on first use is not growth

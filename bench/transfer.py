@@ -9,7 +9,7 @@ from bench.no_change import dvc, prepare
 from bench.pictures import make_jpegs, shard_table
 from bench.results import Figure, Outcome, at_least
 from bench.timing import Cost, cost_of, medians, ratio, repeats
-from tools.s3 import Identity, S3Server
+from tools.remote.s3_server import Identity, S3Server
 
 IMAGES, ROUNDS = 10_000, 3
 LAYOUTS = ("shards", "loose")

@@ -25,8 +25,8 @@ from markupsafe import Markup
 from ruamel.yaml import YAML
 from tqdm import tqdm
 
-from src.command import InputError, run
-from src.files import read_json, replacing
+from src.core.cli import InputError, run
+from src.core.files import read_json, replacing
 
 logger = logging.getLogger("report")
 

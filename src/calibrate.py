@@ -15,14 +15,15 @@ from pydantic.dataclasses import dataclass
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
-from src.calibration import Calibration, save_calibration
-from src.command import InputError, run
-from src.files import write_json
-from src.judging.curves import Ranking, dot
-from src.judging.intervals import bootstrap_intervals
-from src.judging.mcc import best_threshold
-from src.params import STRICT, load_params
-from src.schema import FAKE, LABELS, PREDICTIONS, REAL, read_table
+from src.core.cli import InputError, run
+from src.core.files import write_json
+from src.core.params import STRICT, load_params
+from src.core.tables import FAKE, LABELS, REAL, read_table
+from src.evaluation.calibration import Calibration, save_calibration
+from src.evaluation.confusion import best_threshold
+from src.evaluation.intervals import bootstrap_intervals
+from src.evaluation.ranking import Ranking, dot
+from src.inference.predictions import PREDICTIONS
 
 logger = logging.getLogger(__name__)
 

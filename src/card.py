@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from src.command import InputError, run
-from src.files import read_json, replacing
-from src.raw import Manifest, read_manifest
+from src.core.cli import InputError, run
+from src.core.files import read_json, replacing
+from src.dataset.raw import Manifest, read_manifest
 
 FIGURES = {
     "mcc": "MCC",
@@ -27,7 +27,7 @@ Written by the stage `card` from the metrics of the run that made the weights; d
 ## What it is
 
 `{name}`, {parameters:,} parameters, trained on {train_images:,} images; the weights are those of
-epoch {best_epoch}. It looks at squares of {size} x {size} pixels ({fit}) and gives the log odds
+epoch {best_epoch}. It looks at squares of {size} x {size} pixels ({resize}) and gives the log odds
 that an image was generated. A temperature of {temperature:.3f} ({temperature_low:.3f} to
 {temperature_high:.3f}), fitted on validation, makes probabilities of them; from {threshold:.3f} on,
 where validation's MCC was highest, the verdict is "fake".
@@ -80,20 +80,20 @@ class Documents(NamedTuple):
     shortcuts: dict[str, Any]
     split: dict[str, Any]
     train: dict[str, Any]
-    identity: dict[str, Any]
+    config: dict[str, Any]
 
 
 def model_card(found: Documents, manifest: Manifest) -> str:
     """Return the card; the same documents give the same text."""
     test, train = found.evaluate["test"], found.train["train"]
-    view = found.identity["view"]
+    view = found.config["view"]
     return CARD.format(
-        name=found.identity["name"],
+        name=found.config["name"],
         parameters=train["parameters"],
         train_images=train["train_images"],
         best_epoch=train["best_epoch"],
         size=view["size"],
-        fit="as they are" if view["fit"] == "native" else "of the image made smaller",
+        resize="of the image made smaller" if view["resize"] else "as they are",
         test_images=sum(found.evaluate["confusion"].values()),
         figures=table(
             ("figure", "value", "interval"),

@@ -4,7 +4,6 @@ import argparse
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -14,46 +13,19 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
-from src.command import InputError, run
-from src.files import remove_leftovers, replacing
-from src.params import STRICT, load_params
-from src.plan import plan_text
-from src.raw import ShardLimits, write_raw
-from src.sources import (
-    ABSENT,
-    BuildSource,
-    Source,
-    artifact,
-    cifake,
-    ciplab,
-    faces140k,
-    folder,
-)
-from src.sources.origins import with_archives
-from src.sources.several import Sources
-from src.subset import SubsetParams, check_known, choose
+from src.core.cli import InputError, run
+from src.core.files import remove_leftovers, replacing
+from src.core.params import STRICT, load_params
+from src.dataset.raw import ShardLimits, write_raw
+from src.sources.shared.combined import Sources
+from src.sources.shared.plan import plan_text
+from src.sources.shared.registry import build_sources
+from src.sources.shared.source import ABSENT
+from src.sources.shared.subset import SubsetParams, choose
 
 logger = logging.getLogger(__name__)
 
 _LOGGED = 10  # images that cannot be had; the manifest lists all of them
-
-
-def build_sample(origin: str) -> Source:
-    """Return the embedded sample."""
-    # Imported for it alone: the libraries that make its images take seconds and 0.4 GB.
-    from src.sources import sample
-
-    return sample.build(origin)
-
-
-SOURCES: Mapping[str, BuildSource] = {
-    "artifact": artifact.build,
-    "cifake": cifake.build,
-    "ciplab": ciplab.build,
-    "faces140k": faces140k.build,
-    "folder": folder.build,
-    "sample": build_sample,
-}
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -107,26 +79,6 @@ def download(sources: Sources, images: pd.DataFrame, params: DownloadParams, roo
         present = images[~images["image_id"].isin(missing)]
         limits = ShardLimits(params.shard_images, params.shard_megabytes * 10**6)
         write_raw(raw, images, fetched(sources, present), sources.provenance(), limits, missing)
-
-
-def build_sources(
-    names: str | Sequence[str], origins: str | Sequence[str], *, download: bool
-) -> list[Source]:
-    """Return the data sets `names` of SOURCES, each from its origin.
-
-    Raises:
-        InputError: a name is unknown, there are not as many origins, a source refuses its own, or
-            an archive has to be downloaded before it can be listed and `download` is False.
-    """
-    names, origins = ([x] if isinstance(x, str) else x for x in (names, origins))
-    check_known("source", names, SOURCES)
-    if len(names) != len(origins):
-        raise InputError(
-            f"download.origin has {len(origins)} elements for {len(names)} of download.source; "
-            "give one for each, '' where the source knows its own"
-        )
-    builds = [partial(SOURCES[x], origin) for x, origin in zip(names, origins, strict=True)]
-    return [with_archives(build) if download else build() for build in builds]
 
 
 def check_missing(missing: Mapping[str, str], images: int, limit: int) -> None:

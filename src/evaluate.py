@@ -7,11 +7,16 @@ from typing import Any
 
 import pandas as pd
 
-from src.calibration import Calibration, load_calibration
-from src.command import run
-from src.files import replacing, write_json
-from src.judging.figures import forest, overview
-from src.judging.judgement import (
+from src.core.cli import run
+from src.core.files import replacing, write_json
+from src.core.params import load_params
+from src.core.tables import HOLDOUT, read_table
+from src.dataset.columns import METADATA
+from src.evaluation.calibration import Calibration, load_calibration
+from src.evaluation.errors import error_columns
+from src.evaluation.pictures import forest, overview
+from src.evaluation.plot_tables import evaluation_tables, worst_errors
+from src.evaluation.results import (
     HEADLINES,
     PROBABILITIES,
     EvaluateParams,
@@ -19,10 +24,8 @@ from src.judging.judgement import (
     check_predictions,
     judge,
 )
-from src.judging.plots import evaluation_tables, worst_errors
-from src.judging.slices import MEASURES, count_slices, slice_table, with_parts
-from src.params import load_params
-from src.schema import ERRORS, HOLDOUT, METADATA, PREDICTIONS, read_table
+from src.evaluation.slices import MEASURES, count_slices, slice_table, with_parts
+from src.inference.predictions import PREDICTIONS
 
 
 def evaluate(
@@ -50,7 +53,7 @@ def evaluate(
     tables = evaluation_tables(test, judgement, params.calibration_bins, params.confidence)
     tables["slices"] = slice_table(test, calibration.threshold, params)
     errors = worst_errors(test, calibration.threshold, params.worst_images)
-    tables["errors"] = errors.assign(group=names[errors["group"]])[list(ERRORS)]
+    tables["errors"] = errors.assign(group=names[errors["group"]])[list(error_columns(PREDICTIONS))]
     document = metrics_document(judgement, calibration.threshold)
     document["unlike_training"] = float((test["distance"] > calibration.far_distance).mean())
     document["slices"] = count_slices(tables["slices"], 1 - params.confidence)

@@ -13,18 +13,21 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
-from src.command import InputError, run
-from src.decode import RGBImage, decode
-from src.embedding import Embedder
-from src.files import replacing
-from src.heatmap import occlusion, paint
-from src.judging.sheets import contact_sheet
-from src.models import Detector, load_detector
-from src.params import STRICT, load_params
-from src.reference import load_reference
-from src.schema import ERRORS, LABELS, NEIGHBOURS, SPLIT_TABLE, read_table
-from src.scoring import prepare_torch
-from src.shards import ShardReader
+from src.core.cli import InputError, run
+from src.core.files import replacing
+from src.core.params import STRICT, load_params
+from src.core.tables import LABELS, read_table
+from src.dataset.columns import SPLIT_TABLE
+from src.evaluation.errors import error_columns
+from src.explanation.contact_sheet import contact_sheet
+from src.explanation.occlusion import occlusion, paint
+from src.images.decode import RGBImage, decode
+from src.images.shards import ShardReader
+from src.inference.embedder import Embedder
+from src.inference.knn_distance import load_reference
+from src.inference.predictions import NEIGHBOURS, PREDICTIONS
+from src.inference.scorer import prepare_torch
+from src.models.shared.detector import Detector, load_detector
 
 KINDS = ("false positive", "false negative")
 TILE = 200  # pixels; ArtiFact's images are 200 x 200
@@ -105,7 +108,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the paths on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     tables = ("errors_csv", "neighbours_csv", "splits_csv", "raw")
-    for name in (*tables, "weights", "identity", "reference", "gallery"):
+    for name in (*tables, "weights", "config", "reference", "gallery"):
         parser.add_argument(name, type=Path)
     return parser.parse_args(argv)
 
@@ -114,11 +117,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read, paint, write one sheet per kind of error."""
     args = parse_args(argv)
     params = load_params(GalleryParams, "gallery")
-    errors = read_table(args.errors_csv, ERRORS)
+    errors = read_table(args.errors_csv, error_columns(PREDICTIONS))
     neighbours = read_table(args.neighbours_csv, NEIGHBOURS)
     pictures = Pictures(read_table(args.splits_csv, SPLIT_TABLE), args.raw)
     prepare_torch(params.threads)
-    detector = load_detector(args.weights, args.identity).to(Accelerator().device)
+    detector = load_detector(args.weights, args.config).to(Accelerator().device)
     crops_per_side = load_reference(args.reference).crops_per_side
     heatmap = Heatmap(detector, crops_per_side, params.heatmap_cells)
     with replacing(args.gallery) as folder:

@@ -16,18 +16,19 @@ import pandas as pd
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from src.catalogue import SOURCE_COLUMNS, write_catalogue
-from src.command import InputError, run
-from src.decode import UndecodableImage
-from src.duplicates import content_keys, merged_groups
-from src.files import write_json
-from src.measures import Measures, measure
-from src.parallel import map_images
-from src.params import STRICT, load_params
-from src.ranks import count_distinct, group_keys, image_keys
-from src.raw import read_index
-from src.schema import LABELS, METADATA, compact, write_table
-from src.shards import ShardReader
+from src.core.cli import InputError, run
+from src.core.files import write_json
+from src.core.hashing import count_distinct, group_keys, image_keys
+from src.core.params import STRICT, load_params
+from src.core.tables import LABELS, compact, write_table
+from src.dataset.columns import METADATA
+from src.dataset.image_stats import Measures, measure
+from src.dataset.near_duplicates import content_keys, merged_groups
+from src.dataset.parallel import map_images
+from src.dataset.raw import read_index
+from src.dataset.sampling_index import SOURCE_COLUMNS, write_catalogue
+from src.images.decode import UndecodableImage
+from src.images.shards import ShardReader
 
 _LISTED = 5  # unreadable images that an error names
 _PARTS_AT_ONCE = 256  # of measures

@@ -1,7 +1,4 @@
-"""Stage `predict`: a detector and the images of val and test -> a logit and a distance each.
-
-Given images instead of `--splits`, it judges those: see own_images.py.
-"""
+"""Stage `predict`: a detector and the images of val and test -> a logit and a distance each."""
 
 import argparse
 from collections.abc import Sequence
@@ -14,18 +11,26 @@ from accelerate import Accelerator
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from src.command import InputError, run
-from src.embedding import embed
-from src.images import GridCrops, ImageSet
-from src.models import Detector, load_detector
-from src.own_images import add_arguments, judge_own_images
-from src.params import STRICT, load_params
-from src.ranks import image_keys, ranks
-from src.reference import FloatArray, IntArray, Reference, nearest, save_reference, to_unit_length
-from src.schema import NEIGHBOURS, PREDICTIONS, SPLIT_TABLE, read_table, write_table
-from src.scoring import prepare_torch
+from src.core.cli import InputError, run
+from src.core.hashing import image_keys, ranks
+from src.core.params import STRICT, load_params
+from src.core.tables import read_table, write_table
+from src.dataset.columns import SPLIT_TABLE
+from src.images.loader import GridCrops, ImageSet
+from src.inference.embedder import embed
+from src.inference.knn_distance import (
+    FloatArray,
+    IntArray,
+    Reference,
+    nearest,
+    save_reference,
+    to_unit_length,
+)
+from src.inference.predictions import NEIGHBOURS, PREDICTIONS
+from src.inference.scorer import prepare_torch
+from src.models.shared.detector import Detector, load_detector
 
-FILES = ("splits", "raw", "weights", "identity", "predictions", "neighbours", "reference")
+FILES = ("splits", "raw", "weights", "config", "predictions", "neighbours", "reference")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -62,11 +67,11 @@ def predict(
     """
     known = draw_reference(splits, params)
     unseen = splits[splits["split"] != "train"].reset_index(drop=True)
-    crops = GridCrops(detector.identity.view, params.crops_per_side)
+    crops = GridCrops(detector.config.view, params.crops_per_side)
     of_known, of_unseen = (
         embed(
             detector,
-            ImageSet(table, root, crops, detector.blueprint.represent),
+            ImageSet(table, root, crops, detector.blueprint.preprocess),
             params.batch_size,
             accelerator,
             name,
@@ -117,32 +122,21 @@ def neighbour_table(
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Return what is on the command line: the stage's files, or somebody's own images."""
-    parser = argparse.ArgumentParser(
-        prog="python -m src.predict", formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_arguments(parser)
-    stage = parser.add_argument_group("the stage `predict`, as in dvc.yaml (all or none)")
+    """Return the stage's files."""
+    parser = argparse.ArgumentParser(description=__doc__)
     for name in FILES:
-        stage.add_argument(f"--{name}", type=Path, metavar="FILE")
-    args = parser.parse_args(argv)
-    given = [name for name in FILES if getattr(args, name)]
-    if bool(args.images) == bool(given) or len(given) not in (0, len(FILES)):
-        parser.error("give images, a folder or -; or, for the stage, all of its files")
-    return args
+        parser.add_argument(f"--{name}", type=Path, metavar="FILE", required=True)
+    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Score the images that were not trained on, or those on the command line."""
+    """Score the images that were not trained on."""
     args = parse_args(argv)
-    if args.images:
-        judge_own_images(args)
-        return
     params = load_params(PredictParams, "predict")
     splits = read_table(args.splits, SPLIT_TABLE)
     prepare_torch(params.threads)
     accelerator = Accelerator()
-    detector = load_detector(args.weights, args.identity)
+    detector = load_detector(args.weights, args.config)
     predictions = predict(splits, args.raw, detector, params, accelerator)
     if accelerator.is_main_process:
         write_table(predictions.table, args.predictions, PREDICTIONS)

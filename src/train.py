@@ -13,27 +13,21 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
-from src.augment import Augmentation, AugmentParams
-from src.command import InputError, run
-from src.files import replacing, write_json
-from src.images import GridCrops, ImageSet, Request, default_workers
-from src.models import (
-    ClosedForm,
-    Detector,
-    ModelParams,
-    build_detector,
-    find_blueprint,
-    save_identity,
-)
-from src.models._weights import StateDict
-from src.params import load_params
-from src.pixels import PixelStore, kept_pixels, usable_space
-from src.ranks import ranks
-from src.schema import FAKE, LABELS, REAL, SPLIT_TABLE, read_table
-from src.scoring import prepare_torch
-from src.training.batch_picture import draw_batch
+from src.core.cli import InputError, run
+from src.core.files import replacing, write_json
+from src.core.hashing import ranks
+from src.core.params import load_params
+from src.core.tables import LABELS, read_table
+from src.dataset.columns import SPLIT_TABLE
+from src.images.loader import Request, default_workers
+from src.images.pixel_cache import kept_pixels, usable_space
+from src.inference.scorer import prepare_torch
+from src.models.shared.blueprint import ClosedForm, ModelParams, find_blueprint
+from src.models.shared.detector import save_config
+from src.models.shared.pretrained import StateDict
+from src.training.augmentation import AugmentParams
+from src.training.batch_preview import draw_batch
 from src.training.checkpoints import (
     SCRATCH_VARIABLE,
     Checkpoint,
@@ -42,31 +36,22 @@ from src.training.checkpoints import (
     scratch_folder,
 )
 from src.training.closed_form import Solving
-from src.training.fit import Fit
+from src.training.config import Epoch, Sets, TrainParams
 from src.training.launch import launch_processes
 from src.training.loop import Training
-from src.training.order import balance
-from src.training.recipe import Epoch, Sets, TrainParams
+from src.training.setup import Settings, check_classes, prepare
+from src.training.trainer import Fit
 
 MANIFEST = "manifest.json"  # of data/raw: the checksums of all shards
 _ACCELERATE_NAMES = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 _PICTURE_IMAGES = 16
-_START_IMAGES = 512  # with some hundred patches each: plenty for one covariance
-
-
-class Settings(NamedTuple):
-    """The sections of params.yaml that a detector depends on."""
-
-    model: ModelParams
-    train: TrainParams
-    augment: AugmentParams
 
 
 class Outputs(NamedTuple):
     """Where the stage writes."""
 
     weights: Path
-    identity: Path
+    config: Path
     metrics: Path
     curve: Path
     picture: Path
@@ -125,63 +110,6 @@ def _accelerate(precision: str) -> Accelerator:
     return accelerator
 
 
-def check_classes(table: pd.DataFrame) -> None:
-    """Check that there is something to learn and something to choose the epoch by.
-
-    Raises:
-        InputError: `train` or `val` has no image of one class.
-    """
-    for split in ("train", "val"):
-        labels = table.loc[table["split"] == split, "label"]
-        for label, name in LABELS.items():
-            if not (labels == label).any():
-                raise InputError(
-                    f"split {split!r} has no {name} image among {len(labels)}: look at section "
-                    "'split' of params.yaml (val_fraction, images_per_class) and at its metrics"
-                )
-
-
-def prepare(
-    table: pd.DataFrame,
-    root: Path,
-    settings: Settings,
-    weights: StateDict | None = None,
-    kept: PixelStore | None = None,
-) -> tuple[Detector, Sets]:
-    """Return the untrained detector and the images for it, their pixels in `kept` if given."""
-    model, params = settings.model, settings.train
-    train, val = (table[table["split"] == split] for split in ("train", "val"))
-    detector = build_detector(model, class_names(train, params.head), params.seed, weights)
-    view, represent = detector.identity.view, detector.blueprint.represent
-    if model.from_scratch:
-        plain = ImageSet(train, root, GridCrops(view, 1), represent)
-        detector.start(_some_images(plain, params.seed), params.seed)
-    sets = Sets(
-        ImageSet(train, root, Augmentation(settings.augment, view, params.seed), represent, kept),
-        class_targets(train, detector.identity.classes),
-        balance(train, params.sampling),
-        ImageSet(val, root, GridCrops(view, params.val_crops_per_side), represent, kept),
-        val["label"].to_numpy(),
-    )
-    return detector, sets
-
-
-def class_names(table: pd.DataFrame, head: str) -> tuple[str, ...]:
-    """Return the names of a detector's logits: real, then fake or every generator of `table`."""
-    if head == "binary":
-        return LABELS[REAL], LABELS[FAKE]
-    return LABELS[REAL], *sorted(table.loc[table["label"] == FAKE, "method"].unique())
-
-
-def class_targets(table: pd.DataFrame, classes: Sequence[str]) -> Tensor:
-    """Return the position in `classes` of each image of `table`, shape (images,), int64."""
-    names = table["label"].map(LABELS)
-    if not set(names) <= set(classes):  # one class per generator
-        names = table["method"].where(table["label"] == FAKE, LABELS[REAL])
-    positions = {name: position for position, name in enumerate(classes)}
-    return torch.tensor([positions[name] for name in names])
-
-
 def write_curve(epochs: Sequence[Epoch], path: Path) -> None:
     """Write one row per epoch; the whole file each time, so that a resumed run repeats none."""
     with replacing(path) as temporary:
@@ -197,11 +125,6 @@ def _check_agreement(update: int, accelerator: Accelerator) -> None:
             f"the processes would resume at updates {updates}: set {SCRATCH_VARIABLE} to a folder "
             "that all machines share"
         )
-
-
-def _some_images(images: ImageSet, seed: int) -> Tensor:
-    rows = np.argsort(ranks(images.keys, seed), kind="stable")[:_START_IMAGES]
-    return images.__getitems__(Request(0, rows.tolist())).images
 
 
 def _draw_images(sets: Sets, table: pd.DataFrame, seed: int, path: Path) -> None:
@@ -236,7 +159,7 @@ def _report(training: Fit, outputs: Outputs) -> None:
 def _write(training: Fit, outputs: Outputs) -> None:
     with replacing(outputs.weights) as temporary:
         save_file(training.best_weights, temporary)
-    save_identity(training.detector.identity, outputs.identity)
+    save_config(training.detector.config, outputs.config)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from src.command import run
-from src.files import replacing
-from src.models import ModelParams, published_weights
-from src.params import load_params
+from src.core.cli import run
+from src.core.files import replacing
+from src.core.params import load_params
+from src.models.shared.blueprint import ModelParams
+from src.models.shared.detector import published_weights
 
 
 def main(argv: Sequence[str] | None = None) -> None:

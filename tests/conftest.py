@@ -18,9 +18,9 @@ from hypothesis import settings
 from ruamel.yaml import YAML
 from selenium.webdriver.chrome.webdriver import WebDriver
 
-from tests.browser import open_chromium
-from tests.make_data import make_artifact_folder
-from tools.s3 import Identity, S3Server
+from tests.helpers.browser import open_chromium
+from tests.helpers.make_data import make_artifact_folder
+from tools.remote.s3_server import Identity, S3Server
 from tools.set_remote import set_remote
 
 ROOT = Path(__file__).parents[1]
@@ -238,7 +238,7 @@ def shared_s3(
 @pytest.fixture(scope="session")
 def built_tiny(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project of seconds, built and committed: copy it before changing it."""
-    from tests.tiny_remote import make_tiny  # it imports this module
+    from tests.helpers.tiny_remote import make_tiny
 
     folder = tmp_path_factory.mktemp("tiny")
     return make_tiny(folder / "project", folder / "home")

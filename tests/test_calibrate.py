@@ -15,12 +15,13 @@ from src.calibrate import (
     fit_temperature,
     log_loss,
 )
-from src.calibration import load_calibration, save_calibration
-from src.command import InputError
-from src.judging.curves import Ranking
-from src.judging.mcc import best_threshold
-from src.schema import PREDICTIONS, write_table
-from tests.make_predictions import make_predictions
+from src.core.cli import InputError
+from src.core.tables import write_table
+from src.evaluation.calibration import load_calibration, save_calibration
+from src.evaluation.confusion import best_threshold
+from src.evaluation.ranking import Ranking
+from src.inference.predictions import PREDICTIONS
+from tests.helpers.make_predictions import make_predictions
 
 PARAMS = CalibrateParams(far_quantile=0.9, bootstrap_rounds=50, confidence=0.95, seed=0)
 PATHS = ["predictions.csv", "calibration.json", "calibrate.json"]

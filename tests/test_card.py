@@ -7,8 +7,8 @@ import pytest
 
 from src import card as stage
 from src.card import Documents, model_card, table
-from src.command import InputError
-from src.raw import Manifest, Method
+from src.core.cli import InputError
+from src.dataset.raw import Manifest, Method
 
 METRICS: dict[str, Any] = {
     "calibrate": {
@@ -50,7 +50,7 @@ METRICS: dict[str, Any] = {
         }
     },
     "train": {"train": {"parameters": 944066, "train_images": 1350, "best_epoch": 18}},
-    "identity": {"name": "beit3_tiny", "view": {"size": 64, "fit": "native"}},
+    "config": {"name": "beit3_tiny", "view": {"size": 64, "resize": False}},
 }
 MANIFEST = Manifest(
     methods={

@@ -21,20 +21,21 @@ import pandas as pd
 import pytest
 
 from src import download
-from src.command import InputError
-from src.download import build_sources, fetched, main
-from src.raw import read_index, read_manifest
-from src.shards import ShardReader
-from src.sources.cache import CACHE_VARIABLE, Cache
+from src.core.cli import InputError
+from src.dataset.raw import read_index, read_manifest
+from src.download import fetched, main
+from src.images.shards import ShardReader
 from src.sources.origins import open_origin
-from src.sources.origins.parallel import IN_FLIGHT
-from src.sources.several import Sources
-from tests.make_artifact import in_mirror, make_artifact, tar_of, zip_of
-from tests.make_data import METHODS, make_artifact_folder, make_class_folder
-from tests.servers import Answer, Request, Server, part_of, serving
-from tests.stage_process import start_download
+from src.sources.origins.cache import CACHE_VARIABLE, Cache
+from src.sources.origins.in_flight import IN_FLIGHT
+from src.sources.shared.combined import Sources
+from src.sources.shared.registry import build_sources
+from tests.helpers import ROOT
+from tests.helpers.make_artifact import in_mirror, make_artifact, tar_of, zip_of
+from tests.helpers.make_data import METHODS, make_artifact_folder, make_class_folder
+from tests.helpers.servers import Answer, Request, Server, part_of, serving
+from tests.helpers.stage_process import start_download
 
-ROOT = Path(__file__).parents[1]
 REAL_IMAGES = Path(os.environ.get("REAL_IMAGES", ROOT.parent / "shared" / "data"))
 
 PARAMS: Mapping[str, Any] = {

@@ -9,9 +9,11 @@ from PIL import Image
 from scipy.special import expit
 
 from src import evaluate
-from src.schema import ERRORS, PREDICTIONS, read_table, write_table
+from src.core.tables import read_table, write_table
+from src.evaluation.errors import error_columns
+from src.inference.predictions import PREDICTIONS
 from tests.conftest import ROOT
-from tests.make_predictions import CALIBRATION, make_predictions, write_evaluation_inputs
+from tests.helpers.make_predictions import CALIBRATION, make_predictions, write_evaluation_inputs
 
 ARGUMENTS = [
     "data/predictions.csv",
@@ -73,7 +75,9 @@ def test_figures_are_those_of_calibrated_test_images_at_the_frozen_threshold(
 def test_the_worst_errors_are_rows_of_the_predictions(folder: Path) -> None:
     evaluate.main(ARGUMENTS)
 
-    errors = read_table(folder / "plots/evaluate/errors.csv", ERRORS).set_index("image_id")
+    errors = read_table(folder / "plots/evaluate/errors.csv", error_columns(PREDICTIONS)).set_index(
+        "image_id"
+    )
     predictions = read_table(folder / "data/predictions.csv", PREDICTIONS).set_index("image_id")
     assert len(errors) > 0
     for column in ("split", "label", "method", "group"):
@@ -117,4 +121,4 @@ def test_a_detector_without_errors_is_drawn_too(folder: Path) -> None:
     evaluate.main(ARGUMENTS)
 
     assert json.loads((folder / "metrics/evaluate.json").read_text())["test"]["mcc"] == 1
-    assert len(read_table(folder / "plots/evaluate/errors.csv", ERRORS)) == 0
+    assert len(read_table(folder / "plots/evaluate/errors.csv", error_columns(PREDICTIONS))) == 0

@@ -7,10 +7,12 @@ import torch
 
 from src import gallery as stage
 from src import predict
-from src.command import InputError
-from src.decode import decode
-from src.schema import ERRORS, PREDICTIONS, read_table, write_table
-from tests.make_training import write_detector_inputs
+from src.core.cli import InputError
+from src.core.tables import read_table, write_table
+from src.evaluation.errors import error_columns
+from src.images.decode import decode
+from src.inference.predictions import PREDICTIONS
+from tests.helpers.make_training import write_detector_inputs
 from tests.test_predict import ARGUMENTS, PARAMS
 
 PATHS = [
@@ -48,7 +50,7 @@ def write_errors(folder: Path, kinds: dict[str, int]) -> None:
     test = predictions[predictions["split"] == "test"].assign(score=0.5)
     names = [kind for kind, count in kinds.items() for _ in range(count)]
     errors = test.head(len(names)).assign(error=pd.Series(names, dtype=str).to_numpy())
-    write_table(errors.astype({"error": str}), folder / "errors.csv", ERRORS)
+    write_table(errors.astype({"error": str}), folder / "errors.csv", error_columns(PREDICTIONS))
 
 
 def test_each_error_stands_beside_its_heatmap_and_its_neighbours(folder: Path) -> None:

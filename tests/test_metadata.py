@@ -6,14 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src import metadata, parallel
-from src.command import InputError
-from src.files import read_json
-from src.ranks import image_key
-from src.raw import ShardLimits, read_index, write_raw
-from src.schema import FAKE, METADATA, REAL, read_table
-from src.shards import ShardReader
-from tests.make_data import encode, make_image
+from src import metadata
+from src.core.cli import InputError
+from src.core.files import read_json
+from src.core.hashing import image_key
+from src.core.tables import FAKE, REAL, read_table
+from src.dataset import parallel
+from src.dataset.columns import METADATA
+from src.dataset.raw import ShardLimits, read_index, write_raw
+from src.images.shards import ShardReader
+from tests.helpers.make_data import encode, make_image
 
 NUMBERS = "metadata:\n  max_unreadable: {}\n  max_hash_distance: {}\n"
 

@@ -79,7 +79,7 @@ def test_a_parameter_reruns_what_it_can_change(
 
 
 def test_a_changed_metric_reruns_evaluate_only(project: Project) -> None:
-    path = project.folder / "src/judging/metrics.py"
+    path = project.folder / "src/evaluation/metrics.py"
     path.write_text(path.read_text(encoding="utf-8") + "\n# another metric\n", encoding="utf-8")
     assert project.repro() == ["evaluate"]  # nor the gallery: the errors are the same
 
@@ -121,7 +121,7 @@ def test_an_experiment_is_compared_with_its_base(project: Project) -> None:
     assert "mcc" in project.run("dvc", "metrics", "diff", "--all", "HEAD", "another-seed")
     printed = project.run("dvc", "plots", "diff", "HEAD", "another-seed", "--out", "page")
     assert "index.html" in printed
-    compare = ("python", "-m", "tools.compare")
+    compare = ("python", "-m", "studies.compare")
     printed = project.run(*compare, "main", "another-seed", "--json", "compared.json")
     assert "another-seed against main, on the same" in printed
     assert "McNemar" in printed
@@ -155,5 +155,5 @@ def test_a_released_model_judges_images_elsewhere(
     models = tmp_path / "models"
     project.run("dvc", "get", ".", "models", "--rev", "detector@v1.0.0", "--out", str(models))
     image = str(next(images.rglob("*.jpg")))
-    judge = ("python", "-m", "src.predict", image, "--models", str(models), "--json")
+    judge = ("python", "-m", "judge", image, "--models", str(models), "--json")
     assert '"verdict"' in project.run(*judge)

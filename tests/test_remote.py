@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Project
-from tools.s3 import Identity, S3Server
+from tools.remote.s3_server import Identity, S3Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.s3]
 

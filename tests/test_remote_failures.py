@@ -12,9 +12,9 @@ import pytest
 from dvc.repo import Repo
 
 from tests.conftest import Project
-from tests.tiny_remote import cached, client, enter, outputs
-from tools.rehash import OK
-from tools.s3 import Identity, S3Server
+from tests.helpers.tiny_remote import cached, client, enter, outputs
+from tools.remote.rehash import OK
+from tools.remote.s3_server import Identity, S3Server
 from tools.set_remote import set_remote
 from tools.verify import verify
 

@@ -11,13 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src import split
-from src.assignment import assign_splits
-from src.catalogue import write_catalogue
-from src.command import InputError
-from src.files import read_json
-from src.ranks import image_keys
-from src.schema import FAKE, REAL, SPLIT_TABLE, read_table
-from src.split import SplitParams, balanced_split, draw, split_table, summary
+from src.core.cli import InputError
+from src.core.files import read_json
+from src.core.hashing import image_keys
+from src.core.tables import FAKE, REAL, read_table
+from src.dataset.columns import SPLIT_TABLE
+from src.dataset.sampling_index import write_catalogue
+from src.splitting.assignment import assign_splits
+from src.splitting.draw import SplitParams, balanced_split, draw, split_table
+from src.splitting.summary import summary
 
 # method -> label, {category: images}
 SOURCES = {

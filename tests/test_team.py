@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Project
-from tests.tiny_remote import cached, client, outputs
-from tools.s3 import Identity, S3Server
+from tests.helpers.tiny_remote import cached, client, outputs
+from tools.remote.s3_server import Identity, S3Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.s3]
 

@@ -13,16 +13,16 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from src import train
-from src.command import InputError
-from src.images import GridCrops, ImageSet
-from src.models import load_detector
-from src.schema import SPLIT_TABLE, read_table
-from src.scoring import Scorer
-from src.train import check_classes, class_names, class_targets
+from src.core.cli import InputError
+from src.core.tables import read_table
+from src.dataset.columns import SPLIT_TABLE
+from src.images.loader import GridCrops, ImageSet
+from src.inference.scorer import Scorer
+from src.models.shared.detector import load_detector
+from src.training.setup import check_classes, class_names, class_targets
 from src.training.validation import validate
-from tests.make_training import AUGMENT, make_split, outputs, settings, write_inputs
-
-ROOT = Path(__file__).parents[1]
+from tests.helpers import ROOT
+from tests.helpers.make_training import AUGMENT, make_split, outputs, settings, write_inputs
 
 # Trains as the stage does, but a checkpoint follows every update, and what the argument names
 # is the death of the process: in the middle of writing its nth checkpoint, or after it.
@@ -183,8 +183,8 @@ def test_with_running_statistics_what_validated_is_what_is_saved(
     detector = load_detector(Path("out/detector.safetensors"), Path("out/detector.json"))
     table = read_table(Path("splits.csv"), SPLIT_TABLE)
     val = table[table["split"] == "val"]
-    crops = GridCrops(detector.identity.view, 2)
-    images = ImageSet(val, tmp_path / "raw", crops, detector.blueprint.represent)
+    crops = GridCrops(detector.config.view, 2)
+    images = ImageSet(val, tmp_path / "raw", crops, detector.blueprint.preprocess)
     logits = Scorer(images, 8, Accelerator(cpu=True), 0)(detector)
     best = json.loads(Path("out/train.json").read_text())["train"]
     figures = validate(logits, val["label"].to_numpy())

@@ -7,10 +7,11 @@ import torch
 from safetensors.torch import load_file
 
 from src import weights as stage
-from src.command import InputError
-from src.models import ModelParams, build_detector
-from tests.make_detectors import CLASSES, random_detector
-from tests.make_training import MODEL
+from src.core.cli import InputError
+from src.models.shared.blueprint import ModelParams
+from src.models.shared.detector import build_detector
+from tests.helpers.make_detectors import CLASSES, random_detector
+from tests.helpers.make_training import MODEL
 
 OUT = Path("models/start.safetensors")
 

@@ -9,18 +9,18 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from src.command import InputError, run
-from src.files import replacing
+from src.core.cli import InputError, run
+from src.core.files import replacing
 
 logger = logging.getLogger("deps")
 
 ROOT = Path(__file__).parents[1]
 PIPELINES = ("dvc.yaml", "report/dvc.yaml", "studies/*/dvc.yaml")
 OURS = ("src.", "studies.", "report.")
-# A stage that names its data set at run time depends on all of them.
-SOURCES = "src/sources"
-# Of the detectors it depends on what they share and on the chosen one, which DVC fills in.
-MODELS = "src/models"
+# Data sets and detectors are found by name. A stage that can look one up depends on all of
+# `src/sources`, and of `src/models` on what all share and on the chosen file, filled in by DVC.
+SOURCES, FINDS_SOURCE = "src/sources", "src/sources/shared/registry.py"
+MODELS, FINDS_MODEL = "src/models", "src/models/shared/blueprint.py"
 CHOSEN = f"{MODELS}/${{model.name}}.py"
 
 
@@ -45,7 +45,8 @@ def _is_docstring_alone(file: str) -> bool:
 @cache
 def imported(file: str) -> frozenset[str]:
     """Return the modules that `file` imports, by dotted name, wherever in it the import stands."""
-    names = set()
+    # Python runs the `__init__.py` of every package above a module first.
+    names = {parent.as_posix().replace("/", ".") for parent in list(Path(file).parents)[:-1]}
     for node in ast.walk(_tree(file)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
@@ -68,20 +69,48 @@ def reached(files: Iterable[str]) -> set[str]:
 
 
 def code_deps(module: str) -> set[str]:
-    """Return the code that a stage running `python -m module` depends on, as in dvc.yaml."""
+    """Return the code that a stage running `python -m module` depends on, as in dvc.yaml.
+
+    A folder stands for its files where the stage reaches all of them.
+    """
     file = module_file(module)
     assert file, f"there is no {module}"
     files = reached([file])
-    if f"{MODELS}/__init__.py" in files:
-        files |= reached(path.relative_to(ROOT).as_posix() for path in ROOT.glob(f"{MODELS}/_*.py"))
+    if FINDS_SOURCE in files:
+        files |= reached(_modules(SOURCES))
+    if FINDS_MODEL in files:
+        files |= reached(_modules(f"{MODELS}/shared"))
         # DVC stops where a dep is missing: `weights` runs first and refuses a wrong name in words.
         files |= {CHOSEN} if module != "src.weights" else set()
-    return {SOURCES if path.startswith(SOURCES) else path for path in files}
+    return collapsed(files)
+
+
+def _modules(folder: str) -> set[str]:
+    """Return our files with code in `folder` and below."""
+    files = (path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*.py"))
+    return {file for file in files if not _is_docstring_alone(file)}
+
+
+def collapsed(files: Iterable[str]) -> set[str]:
+    """Return `files`, with a folder in place of its files where all of them are there."""
+    left = set(files)
+    found: set[str] = set()
+    folders = {parent.as_posix() for file in left for parent in list(Path(file).parents)[:-2]}
+    for folder in sorted(filter(_holds_code_alone, folders), key=len):  # the outermost first
+        inside = _modules(folder)
+        if inside and inside <= left:
+            found.add(folder)
+            left -= inside
+    return found | left
 
 
 def is_code(dep: str) -> bool:
-    """Whether a dep is a module, or the folder of the sources."""
-    return dep.endswith(".py") or dep == SOURCES
+    """Whether a dep is one of our modules, or a folder of them."""
+    return dep.endswith(".py") or _holds_code_alone(dep)
+
+
+def _holds_code_alone(folder: str) -> bool:
+    return folder.startswith(("src/", "studies/shared"))  # a study's own holds its results too
 
 
 def rewritten(text: str) -> str:

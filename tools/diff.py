@@ -12,8 +12,8 @@ from typing import Any
 
 import vl_convert
 
-from src.command import InputError, run
-from src.files import replacing
+from src.core.cli import InputError, run
+from src.core.files import replacing
 
 logger = logging.getLogger("diff")
 

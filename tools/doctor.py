@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tools.check_machine import (
+from tools.remote.check_machine import (
     check_accelerator,
     check_checkout,
     check_packages,
     check_python,
 )
-from tools.finding import Finding, Level, fail
+from tools.remote.finding import Finding, Level, fail
 
 REQUIREMENTS = Path("requirements.txt")
 
@@ -38,9 +38,9 @@ def diagnose(machine: bool, full: bool, build: bool) -> Iterator[Finding]:
         from dvc.exceptions import DvcException
         from dvc.repo import Repo
 
-        from src.command import InputError
-        from tools.check_remote import check_remotes
-        from tools.explain import first_line
+        from src.core.cli import InputError
+        from tools.remote.check_remote import check_remotes
+        from tools.remote.s3_errors import first_line
     except ImportError as error:
         yield fail("dvc", f"does not import: {error}", "make setup")
         return

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
 
-from src.command import InputError, run
-from tools.explain import in_one_line
+from src.core.cli import InputError, run
+from tools.remote.s3_errors import in_one_line
 
 
 def compare(repo: Repo) -> Iterator[tuple[str, bool]]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.command import run
-from src.files import read_json
+from src.core.cli import run
+from src.core.files import read_json
 
 METRICS = Path("metrics")
 FIGURES = {

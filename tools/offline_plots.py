@@ -11,8 +11,8 @@ from pathlib import Path
 
 import vl_convert
 
-from src.command import InputError, run
-from src.files import replacing
+from src.core.cli import InputError, run
+from src.core.files import replacing
 
 TEMPLATE = Path(".dvc/plots/offline.html")  # ignored by Git: it is made from a pinned package
 

@@ -17,8 +17,8 @@ from typing import Any
 import joblib
 import yaml
 
-from src.command import InputError, run
-from src.raw import MANIFEST
+from src.core.cli import InputError, run
+from src.dataset.raw import MANIFEST
 
 logger = logging.getLogger("on_dask")
 

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dvc.repo import Repo
 from dvc_data.hashfile.hash_info import HashInfo
 
-from src.command import run
-from tools.check_remote import check_push
-from tools.explain import in_one_line
-from tools.objects import CACHE, check_locked, copies, default_remote
+from src.core.cli import run
+from tools.remote.check_remote import check_push
+from tools.remote.s3_errors import in_one_line
+from tools.remote.stored_objects import CACHE, check_locked, copies, default_remote
 
 logger = logging.getLogger("push")
 

@@ -12,9 +12,9 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.command import InputError, run
-from src.files import read_json, replacing
-from tools.s3 import HOST, Identity, S3Server, free_ports
+from src.core.cli import InputError, run
+from src.core.files import read_json, replacing
+from tools.remote.s3_server import HOST, Identity, S3Server, free_ports
 
 logger = logging.getLogger(__name__)
 

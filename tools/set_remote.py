@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from dvc.repo import Repo
 
-from src.command import InputError, run
-from tools.explain import in_one_line
+from src.core.cli import InputError, run
+from tools.remote.s3_errors import in_one_line
 
 logger = logging.getLogger("remote")
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from dvc.repo import Repo
 
-from src.command import InputError, run
-from tools.check_remote import check_read
-from tools.explain import in_one_line
-from tools.objects import CACHE, check_locked, copies, default_remote, remotes_in_use
-from tools.rehash import DAMAGED, MISSING, OK, UNEXPECTED, Result, rehash
-from tools.repair import repair
+from src.core.cli import InputError, run
+from tools.remote.check_remote import check_read
+from tools.remote.rehash import DAMAGED, MISSING, OK, UNEXPECTED, Result, rehash
+from tools.remote.repair import repair
+from tools.remote.s3_errors import in_one_line
+from tools.remote.stored_objects import CACHE, check_locked, copies, default_remote, remotes_in_use
 
 logger = logging.getLogger("verify")
 

@@ -13,8 +13,8 @@ from scipy.fft import dct
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from src.command import InputError
-from src.models import Blueprint, Channels, Identity, full_precision
+from src.core.cli import InputError
+from src.models.shared.blueprint import Blueprint, Channels, DetectorConfig, full_precision
 
 _SIDE = 8  # of a block, as in JPEG
 _LIMIT = 16  # of a coefficient, in grey levels: what lies beyond shares the outer bins
@@ -48,16 +48,16 @@ class Histograms(nn.Module):
 class DCT(Blueprint):
     """The histograms, and convolutions along them."""
 
-    def statistics(self, backbone: str) -> tuple[Channels, Channels]:
+    def normalization(self, backbone: str) -> tuple[Channels, Channels]:
         """Return what leaves grey levels as they are: coefficients have JPEG's unit then."""
         del backbone
         unit = 1 / 255
         return (0.0, 0.0, 0.0), (unit, unit, unit)
 
-    def network(self, identity: Identity, drop_path: float) -> nn.Module:
+    def network(self, config: DetectorConfig, drop_path: float) -> nn.Module:
         """Return the network with torch's random initialisation; it has no path to drop."""
         del drop_path
-        size = identity.view.size
+        size = config.view.size
         if size < _SIDE:
             raise InputError(f"model.image_size = {size}: dct_cnn needs {_SIDE} or more")
         length = (2 * _LIMIT + 1) // 4
@@ -66,7 +66,7 @@ class DCT(Blueprint):
             *(nn.Conv1d(_SIDE**2, _CHANNELS, 3, padding=1), nn.ReLU(), nn.MaxPool1d(2)),
             *(nn.Conv1d(_CHANNELS, _CHANNELS, 3, padding=1), nn.ReLU(), nn.MaxPool1d(2)),
             *(nn.Flatten(), nn.Dropout(0.25)),
-            nn.Linear(_CHANNELS * length, len(identity.classes)),
+            nn.Linear(_CHANNELS * length, len(config.classes)),
         )
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import simplejpeg
 from torch import nn
 
-from src.command import InputError
-from src.decode import RGBImage
-from src.images import Crops
-from src.models import Blueprint, Identity
+from src.core.cli import InputError
+from src.images.decode import RGBImage
+from src.images.loader import Crops
+from src.models.shared.blueprint import Blueprint, DetectorConfig
 
 _QUALITY = 90
 _CHANNELS, _HIDDEN, _GRID = 32, 256, 8
@@ -25,14 +25,14 @@ _SMALLEST = 16  # pixels: the convolutions eat eight
 class ELA(Blueprint):
     """Error levels in the loader, two convolutions on them."""
 
-    def represent(self, crops: Crops) -> Crops:
+    def preprocess(self, crops: Crops) -> Crops:
         """Return the error levels of each crop, stretched so that the largest is 255."""
         return np.stack([_error_levels(crop) for crop in crops])
 
-    def network(self, identity: Identity, drop_path: float) -> nn.Module:
+    def network(self, config: DetectorConfig, drop_path: float) -> nn.Module:
         """Return the network; it has no path to drop, but dropout of its own."""
         del drop_path
-        size = identity.view.size
+        size = config.view.size
         if size < _SMALLEST:
             raise InputError(f"model.image_size = {size}: ela_cnn needs {_SMALLEST} or more")
         side = (size - 8) // 2
@@ -43,7 +43,7 @@ class ELA(Blueprint):
             *(nn.MaxPool2d(2), nn.Dropout(0.25)),
             *(nn.AvgPool2d(window), nn.Flatten()),
             *(nn.Linear(_CHANNELS * (side // window) ** 2, _HIDDEN), nn.ReLU(), nn.Dropout(0.5)),
-            nn.Linear(_HIDDEN, len(identity.classes)),
+            nn.Linear(_HIDDEN, len(config.classes)),
         )
 
 

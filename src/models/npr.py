@@ -9,8 +9,8 @@ import timm
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from src.command import InputError
-from src.models import Blueprint, Identity
+from src.core.cli import InputError
+from src.models.shared.blueprint import Blueprint, DetectorConfig
 
 _STEM, _WIDTH = 64, 512  # channels of ResNet-50's stem and of its second stage
 _GAIN = 2 / 3  # of the original
@@ -28,17 +28,17 @@ class Relations(nn.Module):
 class NPR(Blueprint):
     """The relations, and half a ResNet-50 on them."""
 
-    def network(self, identity: Identity, drop_path: float) -> nn.Module:
+    def network(self, config: DetectorConfig, drop_path: float) -> nn.Module:
         """Return the network with timm's random initialisation."""
-        if identity.view.size % 2:
-            raise InputError(f"model.image_size = {identity.view.size}: npr needs an even number")
+        if config.view.size % 2:
+            raise InputError(f"model.image_size = {config.view.size}: npr needs an even number")
         resnet = timm.create_model(
-            "resnet50", num_classes=len(identity.classes), drop_path_rate=drop_path
+            "resnet50", num_classes=len(config.classes), drop_path_rate=drop_path
         )
         resnet.conv1 = nn.Conv2d(3, _STEM, 3, stride=2, padding=1, bias=False)
         nn.init.kaiming_normal_(resnet.conv1.weight, mode="fan_out", nonlinearity="relu")
         resnet.layer3 = resnet.layer4 = nn.Identity()
-        resnet.fc = nn.Linear(_WIDTH, len(identity.classes))
+        resnet.fc = nn.Linear(_WIDTH, len(config.classes))
         return nn.Sequential(Relations(), resnet)
 
 

@@ -20,8 +20,8 @@ from torch.nn.functional import (
     grid_sample,
 )
 
-from src.command import InputError
-from src.models import Blueprint, Identity, full_precision
+from src.core.cli import InputError
+from src.models.shared.blueprint import Blueprint, DetectorConfig, full_precision
 
 _STRIDE = 4  # of the boundary map
 _WIDTHS = 32, 64, 96, 96
@@ -64,14 +64,14 @@ class BoundaryNet(nn.Module):
 class XRay(Blueprint):
     """The network, and a loss that blends."""
 
-    def network(self, identity: Identity, drop_path: float) -> nn.Module:
+    def network(self, config: DetectorConfig, drop_path: float) -> nn.Module:
         """Return the network; it has no path to drop."""
         del drop_path
-        if identity.view.size % _STRIDE:
+        if config.view.size % _STRIDE:
             raise InputError(
-                f"model.image_size = {identity.view.size}: xray needs a multiple of {_STRIDE}"
+                f"model.image_size = {config.view.size}: xray needs a multiple of {_STRIDE}"
             )
-        return BoundaryNet(len(identity.classes))
+        return BoundaryNet(len(config.classes))
 
     def loss(
         self, network: nn.Module, pixels: Tensor, targets: Tensor, label_smoothing: float

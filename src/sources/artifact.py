@@ -17,12 +17,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import compute as pc
 
-from src.command import InputError
-from src.schema import FAKE, LABELS, REAL, parse_table
-from src.sources.cache import Cache, default_cache_path
-from src.sources.from_origin import NOT_THERE, OriginSource, fetch_into, load, match_names
-from src.sources.methods import IMAGES, METHODS, family_of, licence_of
+from src.core.cli import InputError
+from src.core.tables import FAKE, LABELS, REAL, parse_table
 from src.sources.origins import Origin, Rows, open_origin
+from src.sources.origins.cache import Cache, default_cache_path
+from src.sources.shared.known_methods import IMAGES, METHODS, family_of, licence_of
+from src.sources.shared.origin_source import NOT_THERE, OriginSource, fetch_into, load, match_names
 
 logger = logging.getLogger(__name__)
 

@@ -3,10 +3,10 @@
 Source: Kaggle `ciplab/real-and-fake-face-detection`; its description explains the file names.
 """
 
-from src.schema import FAKE, REAL
-from src.sources.cache import Cache, default_cache_path
-from src.sources.from_origin import OriginSource, match_names
+from src.core.tables import FAKE, REAL
 from src.sources.origins import open_origin
+from src.sources.origins.cache import Cache, default_cache_path
+from src.sources.shared.origin_source import OriginSource, match_names
 
 DEFAULT_ORIGIN = "kaggle://ciplab/real-and-fake-face-detection/versions/1"
 _NAME = (

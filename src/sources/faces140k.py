@@ -8,12 +8,12 @@ import io
 import pandas as pd
 import pyarrow as pa
 
-from src.command import InputError
-from src.schema import FAKE, REAL, parse_table
-from src.sources.cache import Cache, default_cache_path
-from src.sources.from_origin import OriginSource, load, match_names
-from src.sources.methods import UNKNOWN_LICENCE
+from src.core.cli import InputError
+from src.core.tables import FAKE, REAL, parse_table
 from src.sources.origins import open_origin
+from src.sources.origins.cache import Cache, default_cache_path
+from src.sources.shared.known_methods import UNKNOWN_LICENCE
+from src.sources.shared.origin_source import OriginSource, load, match_names
 
 DEFAULT_ORIGIN = "kaggle://xhlulu/140k-real-and-fake-faces/versions/2"
 _TABLES = r"^(?P<root>(?:.*/)?)(?P<part>train|valid|test)\.csv$"

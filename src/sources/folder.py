@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 from pyarrow import compute as pc
 
-from src.command import InputError
-from src.schema import LABELS
-from src.sources import Plan, Provenance, Source, artifact
-from src.sources.cache import Cache, default_cache_path
-from src.sources.from_origin import OriginSource, match_names
-from src.sources.methods import UNKNOWN_LICENCE, family_of
+from src.core.cli import InputError
+from src.core.tables import LABELS
+from src.sources import artifact
 from src.sources.origins import Origin, open_origin
+from src.sources.origins.cache import Cache, default_cache_path
+from src.sources.shared.known_methods import UNKNOWN_LICENCE, family_of
+from src.sources.shared.origin_source import OriginSource, match_names
+from src.sources.shared.source import Plan, Provenance, Source
 
 logger = logging.getLogger(__name__)
 

@@ -20,12 +20,13 @@ import pandas as pd
 from pydantic import TypeAdapter
 from tqdm import tqdm
 
-from src.command import InputError
-from src.schema import FAKE, REAL
-from src.sources import Plan, Provenance, autoencoder, rendering
-from src.sources.cache import Cache, cache_key, default_cache_path
-from src.sources.rendering import Image, Picture
-from src.sources.wheels import Wheel, fetch_wheels
+from src.core.cli import InputError
+from src.core.tables import FAKE, REAL
+from src.sources.origins.cache import Cache, cache_key, default_cache_path
+from src.sources.shared.source import Plan, Provenance
+from src.sources.synthesis import autoencoder, rendering
+from src.sources.synthesis.rendering import Image, Picture
+from src.sources.synthesis.wheels import Wheel, fetch_wheels
 
 PICTURES_CSV = Path(__file__).with_suffix(".csv")
 WHEELS_CSV = Path(__file__).with_name("sample_wheels.csv")

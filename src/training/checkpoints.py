@@ -16,14 +16,14 @@ from typing import Any
 
 import torch
 
-from src.command import InputError
-from src.files import replacing
+from src.core.cli import InputError
+from src.core.files import replacing
 
 logger = logging.getLogger(__name__)
 
 SCRATCH_VARIABLE = "REAL_OR_GENERATED_SCRATCH"
 _LIBRARIES = ("accelerate", "albumentations", "numpy", "opencv-python-headless", "timm", "torch")
-_SOURCES = Path(__file__).parent.parent
+_SOURCES = Path(__file__).parents[1]
 
 
 def scratch_folder() -> Path:

@@ -9,12 +9,13 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from src.command import InputError
-from src.models import ClosedForm, Detector
-from src.scoring import Scorer
+from src.core.cli import InputError
+from src.inference.scorer import Scorer
+from src.models.shared.blueprint import ClosedForm
+from src.models.shared.detector import Detector
 from src.training.checkpoints import Checkpoint
-from src.training.fit import Fit
-from src.training.recipe import Epoch, Sets, TrainParams
+from src.training.config import Epoch, Sets, TrainParams
+from src.training.trainer import Fit
 from src.training.validation import validate
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class Solving(Fit):
         """
         if sets.strata is not None:
             raise InputError(
-                f"train.sampling = {params.sampling!r}: {detector.identity.name} is solved from "
+                f"train.sampling = {params.sampling!r}: {detector.config.name} is solved from "
                 "all images; set it to all"
             )
         super().__init__(detector, sets, params, accelerator, workers)

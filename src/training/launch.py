@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from src.command import InputError
+from src.core.cli import InputError
 
 PROCESSES_VARIABLE = "REAL_OR_GENERATED_PROCESSES"
 

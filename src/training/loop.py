@@ -16,16 +16,16 @@ from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from src.command import InputError
-from src.images import Batch, build_loader
-from src.models import Detector
-from src.scoring import Scorer
+from src.core.cli import InputError
+from src.images.loader import Batch, build_loader
+from src.inference.scorer import Scorer
+from src.models.shared.detector import Detector
 from src.training.checkpoints import Checkpoint
-from src.training.fit import Fit
+from src.training.config import Epoch, Sets, TrainParams
 from src.training.optim import Schedule, build_average, build_optimizer, set_learning_rate
-from src.training.order import Order
 from src.training.progress import Progress
-from src.training.recipe import Epoch, Sets, TrainParams
+from src.training.sampler import Order
+from src.training.trainer import Fit
 from src.training.validation import validate
 
 logger = logging.getLogger(__name__)
@@ -254,7 +254,7 @@ def save_memory(detector: Detector) -> None:
     switch: Any = getattr(detector.network, "set_grad_checkpointing", None)
     if switch is None:
         raise InputError(
-            f"train.gradient_checkpointing: {detector.identity.name} cannot do this; set it to "
+            f"train.gradient_checkpointing: {detector.config.name} cannot do this; set it to "
             "false, or lower train.batch_size or raise train.accumulation"
         )
     switch(True)

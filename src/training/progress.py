@@ -6,7 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from src.training.recipe import Epoch
+from src.training.config import Epoch
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from sklearn.metrics import confusion_matrix_at_thresholds, roc_auc_score
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from src.scoring import fake_logit
+from src.inference.scorer import fake_logit
 
 IntArray = NDArray[np.int64]
 

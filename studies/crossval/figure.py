@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.judging.figures import BLUE, GREY
-from src.judging.judgement import HEADLINES
+from src.evaluation.pictures import BLUE, GREY
+from src.evaluation.results import HEADLINES
 
 TITLES = {
     "mcc": "MCC",

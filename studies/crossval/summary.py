@@ -11,14 +11,14 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 from scipy import stats
 
-from src.command import InputError, run
-from src.files import read_json, replacing, write_json
-from src.judging.curves import FloatArray
-from src.judging.intervals import Interval
-from src.judging.judgement import HEADLINES, EvaluateParams
-from src.params import STRICT, load_params
+from src.core.cli import InputError, run
+from src.core.files import read_json, replacing, write_json
+from src.core.params import STRICT, load_params
+from src.evaluation.intervals import Interval
+from src.evaluation.ranking import FloatArray
+from src.evaluation.results import HEADLINES, EvaluateParams
 from studies.crossval.figure import TITLES, draw
-from studies.tables import markdown, with_ends, write_results
+from studies.shared.tables import markdown, with_ends, write_results
 
 PARAMS = Path(__file__).with_name("params.yaml")
 LOWEST = {"mcc": -1.0}  # the others lie in [0, 1]

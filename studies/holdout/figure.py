@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.judging.figures import BLUE, GREY
+from src.evaluation.pictures import BLUE, GREY
 
 TITLES = {"auroc": "AUROC against photographs", "recall": "Recall at the frozen threshold"}
 _HEIGHT = 0.38  # of a bar

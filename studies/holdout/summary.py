@@ -10,16 +10,17 @@ import pandas as pd
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
-from src.calibration import load_calibration
-from src.command import InputError, run
-from src.files import replacing, write_json
-from src.judging.intervals import bootstrap_intervals, rate_intervals
-from src.judging.judgement import EvaluateParams
-from src.judging.paired import Difference, Scored, differences
-from src.params import STRICT, load_params
-from src.schema import FAKE, HOLDOUT, PREDICTIONS, REAL, read_table
+from src.core.cli import InputError, run
+from src.core.files import replacing, write_json
+from src.core.params import STRICT, load_params
+from src.core.tables import FAKE, HOLDOUT, REAL, read_table
+from src.evaluation.calibration import load_calibration
+from src.evaluation.intervals import bootstrap_intervals, rate_intervals
+from src.evaluation.results import EvaluateParams
+from src.inference.predictions import PREDICTIONS
 from studies.holdout.figure import draw
-from studies.tables import markdown, with_ends, write_results
+from studies.shared.paired import Difference, Scored, differences
+from studies.shared.tables import markdown, with_ends, write_results
 
 PARAMS = Path(__file__).with_name("params.yaml")
 FIGURES = ("auroc", "recall")

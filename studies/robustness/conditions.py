@@ -8,8 +8,8 @@ import pyarrow as pa
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from src.params import STRICT
-from src.schema import Schema
+from src.core.params import STRICT
+from src.core.tables import Schema
 
 PARAMS = Path(__file__).with_name("params.yaml")
 CLEAN = "clean"  # the images as they are

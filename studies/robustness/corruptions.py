@@ -8,8 +8,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from src.decode import RGBImage, decode
-from src.ranks import image_key
+from src.core.hashing import image_key
+from src.images.decode import RGBImage, decode
 
 Corruption = Callable[[RGBImage, float, np.random.Generator], RGBImage]
 

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.judging.figures import BLUE, GREY
+from src.evaluation.pictures import BLUE, GREY
 from studies.robustness.conditions import CLEAN
 
 ORANGE = "#dd6b20"

@@ -10,16 +10,17 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from src.command import InputError, run
-from src.decode import RGBImage
-from src.embedding import Embedder
-from src.images import Crops, GridCrops, ImageSet, build_loader, consecutive, default_workers
-from src.models import Detector, load_detector
-from src.params import load_params
-from src.ranks import image_keys, ranks
-from src.reference import load_reference
-from src.schema import SPLIT_TABLE, read_table, write_table
-from src.scoring import fake_logit, prepare_torch
+from src.core.cli import InputError, run
+from src.core.hashing import image_keys, ranks
+from src.core.params import load_params
+from src.core.tables import read_table, write_table
+from src.dataset.columns import SPLIT_TABLE
+from src.images.decode import RGBImage
+from src.images.loader import Crops, GridCrops, ImageSet, build_loader, consecutive, default_workers
+from src.inference.embedder import Embedder
+from src.inference.knn_distance import load_reference
+from src.inference.scorer import fake_logit, prepare_torch
+from src.models.shared.detector import Detector, load_detector
 from studies.robustness.conditions import (
     CLEAN,
     PARAMS,
@@ -63,9 +64,9 @@ def scores(
     as the stage `predict` takes, or the frozen threshold means nothing.
     """
     wanted = conditions(params)
-    grid = GridCrops(detector.identity.view, crops_per_side)
+    grid = GridCrops(detector.config.view, crops_per_side)
     versions = Versions(grid, wanted, params.seed)
-    images = ImageSet(table, root, versions, detector.blueprint.represent)
+    images = ImageSet(table, root, versions, detector.blueprint.preprocess)
     detect = Embedder(detector.to(Accelerator().device).eval()).logits
     # One image at a time: it already makes a batch of crops, many of them.
     loader = build_loader(images, consecutive(len(images), 1), default_workers())
@@ -90,7 +91,7 @@ def drawn(test: pd.DataFrame, params: RobustnessParams) -> pd.DataFrame:
 def main(argv: Sequence[str] | None = None) -> None:
     """Score the test images in every condition."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("splits_csv", "raw", "weights", "identity", "reference", "logits_csv"):
+    for name in ("splits_csv", "raw", "weights", "config", "reference", "logits_csv"):
         parser.add_argument(name, type=Path)
     args = parser.parse_args(argv)
     params = load_params(RobustnessParams, "robustness", PARAMS)
@@ -99,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if test.empty:
         raise InputError(f"{args.splits_csv} has no test image")
     prepare_torch(params.threads)
-    detector = load_detector(args.weights, args.identity)
+    detector = load_detector(args.weights, args.config)
     crops_per_side = load_reference(args.reference).crops_per_side
     table = scores(test, args.raw, detector, crops_per_side, params)
     write_table(table, args.logits_csv, logits_schema(params))

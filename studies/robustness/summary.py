@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from src.calibration import Calibration, load_calibration
-from src.command import run
-from src.files import replacing, write_json
-from src.judging.curves import FloatArray
-from src.judging.intervals import bootstrap_intervals
-from src.judging.judgement import EvaluateParams
-from src.judging.paired import Scored
-from src.params import load_params
-from src.schema import read_table
+from src.core.cli import run
+from src.core.files import replacing, write_json
+from src.core.params import load_params
+from src.core.tables import read_table
+from src.evaluation.calibration import Calibration, load_calibration
+from src.evaluation.intervals import bootstrap_intervals
+from src.evaluation.ranking import FloatArray
+from src.evaluation.results import EvaluateParams
 from studies.robustness.conditions import (
     CLEAN,
     PARAMS,
@@ -27,7 +26,8 @@ from studies.robustness.conditions import (
     logits_schema,
 )
 from studies.robustness.figure import draw
-from studies.tables import markdown, with_ends, write_results
+from studies.shared.paired import Scored
+from studies.shared.tables import markdown, with_ends, write_results
 
 FIGURES = ("auroc", "mcc", "recall", "specificity")
 CURVES = ("auroc", "mcc")

@@ -18,13 +18,13 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from src.sources.cache import Cache
 from src.sources.origins.archives import open_place
+from src.sources.origins.cache import Cache
 from src.sources.origins.kaggle import open_kaggle
-from src.sources.origins.listed import Rows
-from src.sources.origins.places import find_place
+from src.sources.origins.range_reader import Rows
 from src.sources.origins.stores import Missing
-from src.sources.origins.whole import with_archives
+from src.sources.origins.urls import find_place
+from src.sources.origins.whole_file import with_archives
 
 __all__ = ["Missing", "Origin", "Rows", "open_origin", "with_archives"]
 

@@ -8,15 +8,15 @@ import pyarrow as pa
 from pyarrow import compute as pc
 from pyarrow import parquet
 
-from src.command import InputError
-from src.ranks import image_key
-from src.sources.cache import Cache, cache_key
+from src.core.cli import InputError
+from src.core.hashing import image_key
 from src.sources.origins import tars, zips
-from src.sources.origins.listed import ListedOrigin, read_part
-from src.sources.origins.listing import MEMBERS, WHOLE_FILE, check_names, table
-from src.sources.origins.places import Place, archive_kind
+from src.sources.origins.cache import Cache, cache_key
+from src.sources.origins.members import MEMBERS, WHOLE_FILE, check_names, table
+from src.sources.origins.range_reader import ListedOrigin, read_part
 from src.sources.origins.stores import Missing, Stat, Store
-from src.sources.origins.whole import NotDownloadedError, readable, whole_file, whole_path
+from src.sources.origins.urls import Place, archive_kind
+from src.sources.origins.whole_file import NotDownloadedError, readable, whole_file, whole_path
 
 
 def open_place(place: Place, cache: Cache, *, whole: bool) -> ListedOrigin:

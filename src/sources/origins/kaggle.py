@@ -20,14 +20,14 @@ import urllib3
 from numpy.typing import NDArray
 from obstore.store import ObjectStore
 
-from src.command import InputError
-from src.sources.cache import Cache, cache_key
+from src.core.cli import InputError
 from src.sources.origins.archives import open_place
-from src.sources.origins.listed import ListedOrigin, Rows
-from src.sources.origins.parallel import in_order
-from src.sources.origins.places import Place, http_store
+from src.sources.origins.cache import Cache, cache_key
+from src.sources.origins.in_flight import in_order
+from src.sources.origins.range_reader import ListedOrigin, Rows
 from src.sources.origins.stores import Missing, Store, public_url
-from src.sources.origins.whole import with_archives
+from src.sources.origins.urls import Place, http_store
+from src.sources.origins.whole_file import with_archives
 from src.sources.origins.zips import MAX_CONTENT
 
 # Without @ and ?: what an address says of users and tokens must not become part of a name.

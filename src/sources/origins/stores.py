@@ -19,9 +19,9 @@ import obstore
 from obstore import exceptions
 from obstore.store import HTTPStore, ObjectStore
 
-from src.command import InputError
-from src.sources.origins.parallel import MOST_IN_FLIGHT
-from src.sources.origins.web import Parts, Span, Web
+from src.core.cli import InputError
+from src.sources.origins.http_ranges import Parts, Span, Web
+from src.sources.origins.in_flight import MOST_IN_FLIGHT
 
 if TYPE_CHECKING:
     from obstore import GetOptions

@@ -9,9 +9,9 @@ from tarfile import BLOCKSIZE, DIRTYPE, REGULAR_TYPES
 import numpy as np
 import pyarrow as pa
 
-from src.command import InputError
-from src.shards import stored_size
-from src.sources.origins.listing import table
+from src.core.cli import InputError
+from src.images.shards import stored_size
+from src.sources.origins.members import table
 
 INDEX_SUFFIX = ".idx"
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import compute as pc
 
-from src.command import InputError
-from src.sources.origins.listing import table
-from src.sources.origins.parallel import in_order
+from src.core.cli import InputError
+from src.sources.origins.in_flight import in_order
+from src.sources.origins.members import table
 from src.sources.origins.stores import Missing
 
 Int64Array = NDArray[np.int64]

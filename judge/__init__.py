@@ -1,0 +1,1 @@
+"""Use the trained detector on your own images."""

@@ -1,0 +1,1 @@
+"""What every stage stands on: command line, files, parameters, hashes, tables. Knows no image."""

@@ -1,0 +1,45 @@
+"""What every stage's command line shares: set up the log, report bad input as one line."""
+
+import logging
+import sys
+from collections.abc import Callable
+
+import numpy as np
+
+_LARGEST = 2**25 - 2**16  # bytes: glibc learns up to 32 MiB, header and all
+
+
+def keep_freed_memory() -> None:
+    """Let the next array have the memory of the last, instead of the system's.
+
+    glibc asks the system for every block above a threshold and gives it back when it is freed, and
+    to clear and map its pages anew costs more than the arithmetic on it. The threshold rises to the
+    largest such block that was freed, so one is freed here. Harmless where memory comes from
+    elsewhere.
+
+    Source: mallopt(3), M_MMAP_THRESHOLD.
+    """
+    np.empty(_LARGEST, np.uint8)
+
+
+logger = logging.getLogger(__name__)
+
+
+class InputError(ValueError):
+    """What the user gave (a parameter, a file, a table) is wrong; the message says what to do."""
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a stage's `main`; bad input ends in one line on stderr and exit code 1.
+
+    Only `InputError` and `OSError` (a missing file, a full disk) are the user's to mend. Anything
+    else is a bug of ours and keeps its traceback.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    # It would tell the address of every request, signature and all.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    try:
+        main()
+    except (InputError, OSError) as error:
+        logger.debug("where it happened", exc_info=True)
+        sys.exit(f"error: {error}")

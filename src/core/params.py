@@ -1,0 +1,60 @@
+"""params.yaml -> one frozen, typed, checked dataclass per section."""
+
+import json
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from src.core.cli import InputError
+
+PARAMS_YAML = Path("params.yaml")
+# For `@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)`: no conversions, no extra keys.
+STRICT = ConfigDict(extra="forbid", strict=True)
+
+Params = TypeVar("Params")
+
+
+def load_params(cls: type[Params], section: str, path: Path = PARAMS_YAML) -> Params:
+    """Return section `section` of `path` as a checked `cls`.
+
+    Raises:
+        InputError: the file or the section is missing, or a key is unknown, missing, of the wrong
+            type or out of range; the message names section, key, value and what is allowed.
+    """
+    sections = _read_yaml(path)
+    if section not in sections:
+        raise InputError(f"{path}: section {section!r} is missing; found {sorted(sections)}")
+    try:
+        # As JSON: a strict check of Python objects would refuse YAML's lists for tuples.
+        return TypeAdapter(cls).validate_json(json.dumps(sections[section], default=str))
+    except ValidationError as error:
+        raise InputError(_explain(error, section, path)) from error
+
+
+def _read_yaml(path: Path) -> dict[str, object]:
+    # The parser that DVC uses: PyYAML would read 1e-4 as a string where DVC reads a float.
+    try:
+        with path.open(encoding="utf-8") as file:
+            sections = YAML(typ="safe", pure=True).load(file)
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(sections, dict):
+        raise InputError(f"{path}: expected sections of parameters, found {sections!r}")
+    return sections
+
+
+def _explain(error: ValidationError, section: str, path: Path) -> str:
+    lines = []
+    for fault in error.errors():
+        key = ".".join(map(str, (section, *fault["loc"])))
+        match fault["type"]:
+            case "unexpected_keyword_argument":
+                lines.append(f"{key} is not a parameter")
+            case "missing" | "missing_argument":
+                lines.append(f"{key} is missing")
+            case _:
+                lines.append(f"{key} = {fault['input']!r}: {fault['msg']}")
+    return f"{path}: " + "; ".join(lines)

@@ -1,0 +1,126 @@
+"""The tables on disk: their columns, their types, and the one way to read and write them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import pandas as pd
+import pyarrow as pa
+from pyarrow import csv
+
+from src.core.cli import InputError
+from src.core.files import replacing
+from src.core.hashing import count_distinct
+
+REAL, FAKE = 0, 1
+LABELS = {REAL: "real", FAKE: "fake"}
+SPLITS = ("train", "val", "test")
+HOLDOUT = "holdout"  # a split beside SPLITS: methods that training never sees
+FAMILIES = ("real", "gan", "diffusion", "other")
+
+Schema = Mapping[str, pa.DataType]
+
+_PIECE = 1 << 17  # rows that are written at a time
+
+IDENTITY = {
+    "image_id": pa.string(),  # method/path, unique
+    "method": pa.string(),  # a generator (fake) or a data set (real)
+    "family": pa.string(),  # one of FAMILIES
+    "category": pa.string(),  # what is shown, as the source names it; may be empty
+    "label": pa.int64(),  # REAL or FAKE
+    "group": pa.string(),  # images that must stay on one side of a split share it
+}
+
+
+def read_table(path: Path, schema: Schema, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return the CSV at `path` with the columns of `schema`, or only `columns` of them.
+
+    Raises:
+        InputError: a column is missing, a value has the wrong type or is not allowed, an
+            `image_id` repeats; the message names file, column and value.
+    """
+    with path.open("rb") as file:
+        return parse_table(file, str(path), schema, columns)
+
+
+def parse_table(
+    content: BinaryIO, path: str, schema: Schema, columns: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Return the CSV in `content`, which messages call `path`; all else is as in `read_table`."""
+    wanted = list(schema) if columns is None else list(columns)
+    options = csv.ConvertOptions(
+        include_columns=wanted,
+        column_types={name: schema[name] for name in wanted},
+        null_values=[],
+        strings_can_be_null=False,
+    )
+    try:
+        table: pd.DataFrame = csv.read_csv(content, convert_options=options).to_pandas()
+    except KeyError as error:
+        raise InputError(f"{path}: column missing: {error.args[0]}") from error
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path}: {error}") from error
+    _check_values(table, path)
+    return table
+
+
+def compact(table: pd.DataFrame) -> pd.DataFrame:
+    """Return `table`, put together from many, with the texts of a column in one place.
+
+    pandas leaves them in their pieces, each with what surrounds it, and every selection of rows
+    has to join them.
+    """
+    joined: pd.DataFrame = pa.Table.from_pandas(table).combine_chunks().to_pandas()
+    return joined
+
+
+def write_table(table: pd.DataFrame, path: Path, schema: Schema) -> None:
+    """Write the columns of `schema`, in its order, as UTF-8 CSV with Unix line ends."""
+    _check_values(table, path)
+    try:
+        _write_csv(table, path, schema, "none")
+    except pa.ArrowInvalid:  # some text holds what CSV gives a meaning: Arrow quotes all or none
+        _write_csv(table, path, schema, "needed")
+
+
+def _write_csv(table: pd.DataFrame, path: Path, schema: Schema, quoting_style: str) -> None:
+    options = csv.WriteOptions(include_header=False, quoting_style=quoting_style)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write((",".join(schema) + "\n").encode())  # Arrow would put the names in quotes
+        for piece in _pieces(table, schema):
+            csv.write_csv(piece, file, options)
+
+
+def _pieces(table: pd.DataFrame, schema: Schema) -> Iterator[pa.Table]:
+    """Yield the rows of `table` as Arrow's, few at a time: memory for millions is needed once."""
+    for start in range(0, len(table), _PIECE):
+        yield pa.Table.from_pandas(
+            table.iloc[start : start + _PIECE],
+            schema=pa.schema(list(schema.items())),
+            preserve_index=False,
+        )
+
+
+def _check_values(table: pd.DataFrame, path: Path | str) -> None:
+    allowed = {
+        "label": tuple(LABELS),
+        "split": (*SPLITS, HOLDOUT),
+        "given_split": (*SPLITS, ""),
+        "family": FAMILIES,
+    }
+    for column in allowed.keys() & set(table.columns):
+        wrong = table.loc[~table[column].isin(allowed[column]), column]
+        if len(wrong):
+            raise InputError(
+                f"{path}: {column} {wrong.to_list()[0]!r} in row {wrong.index[0]} "
+                f"is not one of {list(allowed[column])}"
+            )
+    if "image_id" in table and not _are_unique(table):
+        repeated = table.loc[table["image_id"].duplicated(), "image_id"]
+        raise InputError(f"{path}: image_id {repeated.iloc[0]!r} occurs more than once")
+
+
+def _are_unique(table: pd.DataFrame) -> bool:
+    # Different keys are of different images, and numbers: to compare names takes ten times as much.
+    has_keys = "key" in table and count_distinct(table["key"].to_numpy()) == len(table)
+    return has_keys or bool(table["image_id"].is_unique)

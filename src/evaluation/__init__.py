@@ -1,0 +1,1 @@
+"""From predictions to metrics, intervals, tables and pictures. Knows neither torch nor images."""

@@ -1,0 +1,65 @@
+"""models/calibration.json: what validation decided, and how a logit becomes a probability."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from scipy.special import expit
+
+from src.core.cli import InputError
+from src.core.files import replacing
+from src.core.params import STRICT
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Calibration:
+    """What stands between a detector's logit and a verdict."""
+
+    temperature: Annotated[float, Field(gt=0)]  # divides the logit; 1 leaves it alone
+    threshold: Annotated[float, Field(ge=0, le=1)]  # P(fake) from which an image is called fake
+    far_distance: Annotated[float, Field(ge=0)]  # above it an image is unlike the training images
+
+    def probability(self, logits: FloatArray) -> FloatArray:
+        """Return P(fake), in [0, 1], of log odds of any shape; it ranks as they do."""
+        scores: FloatArray = expit(logits / self.temperature)
+        return scores
+
+
+def save_calibration(calibration: Calibration, path: Path) -> None:
+    """Write `calibration`, which `load_calibration` reads, to the last digit.
+
+    Rounded, as metrics are, a threshold would part other images than the one that was chosen.
+    """
+    document = TypeAdapter(Calibration).dump_python(calibration, mode="json")
+    with replacing(path) as temporary:
+        text = json.dumps(document, indent=2, sort_keys=True, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def load_calibration(path: Path) -> Calibration:
+    """Return the calibration at `path`.
+
+    Raises:
+        InputError: it is not one of ours.
+    """
+    return parse_calibration(path.read_bytes(), str(path))
+
+
+def parse_calibration(content: bytes, name: str) -> Calibration:
+    """Return the calibration in the bytes of a file; `name` is for the error.
+
+    Raises:
+        InputError: it is not one of ours.
+    """
+    try:
+        return TypeAdapter(Calibration).validate_json(content)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise InputError(f"{name} is no calibration: {where}: {fault['msg']}") from error

@@ -1,0 +1,1 @@
+"""Why the detector decided as it did: occlusion heat-maps, contact sheets."""

@@ -1,0 +1,1 @@
+"""From bytes in a tar shard to batches of pixels."""

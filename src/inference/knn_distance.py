@@ -1,0 +1,70 @@
+"""Training images as the detector sees them -> how far from them another image lies."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from sklearn.neighbors import NearestNeighbors
+
+from src.core.cli import InputError
+from src.core.files import replacing
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+_DIGITS = 6  # of a distance: what lies below is noise of the hardware
+_KEY = "scoring"  # two keys of metadata would come out in random order
+
+
+class Reference(NamedTuple):
+    """Features of training images, and what must not differ when an image is compared."""
+
+    features: NDArray[np.float16]  # (images, width), each of length 1
+    crops_per_side: int  # see images.GridCrops
+    neighbours: int  # the distance is that of the furthest of so many nearest images
+
+
+def to_unit_length(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return `features`, shape (n, width), scaled to length 1: directions carry the meaning."""
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    scaled: NDArray[np.float32] = features / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return scaled
+
+
+def nearest(reference: Reference, features: NDArray[np.float32]) -> tuple[FloatArray, IntArray]:
+    """Return distances and positions of the nearest reference images, (n, neighbours) each.
+
+    Distances are Euclidean, in [0, 2], between features of length 1; the nearest comes first.
+
+    Source: Sun, Ming, Zhu and Li 2022, Out-of-Distribution Detection with Deep Nearest Neighbors
+    (ICML); the last of the distances is their score.
+    """
+    search = NearestNeighbors(n_neighbors=reference.neighbours, algorithm="brute")
+    search.fit(reference.features.astype(np.float32))
+    distances, positions = search.kneighbors(to_unit_length(features))
+    return distances.astype(np.float64).round(_DIGITS), positions.astype(np.int64)
+
+
+def save_reference(reference: Reference, path: Path) -> None:
+    """Write `reference`, which `load_reference` reads."""
+    scoring = {name: getattr(reference, name) for name in ("crops_per_side", "neighbours")}
+    with replacing(path) as temporary:
+        save_file({"features": reference.features}, temporary, {_KEY: json.dumps(scoring)})
+
+
+def load_reference(path: Path) -> Reference:
+    """Return the reference at `path`.
+
+    Raises:
+        InputError: it is damaged, or not one of ours.
+    """
+    try:
+        with safe_open(path, "numpy") as file:
+            scoring = json.loads((file.metadata() or {})[_KEY])
+            return Reference(file.get_tensor("features"), **scoring)
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise InputError(f"{path} holds no reference images: {error}") from error

@@ -1,1 +1,0 @@
-"""What predictions say: metrics, intervals, tables, pictures."""

@@ -1,0 +1,1 @@
+"""What the detectors have in common."""

@@ -1,0 +1,1 @@
+"""How the generated images of the embedded sample are made."""

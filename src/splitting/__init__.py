@@ -1,0 +1,1 @@
+"""From metadata to a balanced, group-safe split."""

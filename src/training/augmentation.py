@@ -1,0 +1,132 @@
+"""Section `augment`: what happens to a training image, as a function of seed, epoch and image."""
+
+import random
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import albumentations as A  # noqa: N812 - the name that its documentation uses
+import cv2
+import numpy as np
+from pydantic import AfterValidator, Field
+from pydantic.dataclasses import dataclass
+
+from src.core.params import STRICT
+from src.images.decode import RGBImage
+from src.images.loader import Crops, View
+
+
+def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"{list(bounds)} is not [lowest, highest]")
+    return bounds
+
+
+Chance = Annotated[float, Field(ge=0, le=1)]  # per image and epoch
+Ordered = AfterValidator(_ordered)
+Sigma = Annotated[float, Field(ge=0)]  # pixels
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Quality = Annotated[int, Field(ge=1, le=100)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class AugmentParams:
+    """Section `augment` of params.yaml; real and fake images get exactly the same."""
+
+    min_area: Annotated[float, Field(gt=0, le=1)]  # view "resized": smallest part of the image kept
+    flip: Chance
+    quarter_turns: Chance  # of a turn by 0, 90, 180 or 270 degrees
+    rotate: Chance
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)]
+    blur: Chance
+    blur_sigma: Annotated[tuple[Sigma, Sigma], Ordered]
+    noise: Chance
+    noise_std: Annotated[tuple[Fraction, Fraction], Ordered]  # of the full range
+    brightness_contrast: Chance
+    brightness_contrast_limit: Fraction
+    jpeg: Chance
+    jpeg_quality: Annotated[tuple[Quality, Quality], Ordered]
+
+
+class Augmentation:
+    """One random crop of an image, flipped, turned, blurred, ... as the parameters say."""
+
+    def __init__(self, params: AugmentParams, view: View, seed: int) -> None:
+        """Draw from `seed`: another one gives other crops in every epoch."""
+        self.pipeline = A.Compose(_transforms(params, view), is_check_shapes=False)
+        self.seed = seed
+
+    def __call__(self, image: RGBImage, epoch: int, key: int) -> Crops:
+        """Return what the network sees of image `key` in `epoch`, shape (1, size, size, 3).
+
+        The draws belong to this image and epoch: neither the worker nor the order matters, and a
+        resumed run sees what an uninterrupted one would have seen.
+        """
+        # Only the seed travels in `random.Random`: albumentations mixes both kinds of generator.
+        numbers = np.random.default_rng([self.seed, epoch, key])
+        # What `integers(2**63)` would give, in a tenth of the time.
+        seed = numbers.bit_generator.random_raw() >> 1
+        self.pipeline.set_random_state(numbers, random.Random(seed))
+        augmented: RGBImage = self.pipeline(image=image)["image"]
+        return np.ascontiguousarray(augmented)[np.newaxis]
+
+
+class QuarterTurns(A.RandomRotate90):  # type: ignore[misc]  # albumentations has no types
+    """Turns by 90 degrees in OpenCV: those of numpy take two to four times as long."""
+
+    def apply(self, img: RGBImage, factor: int, **params: Any) -> RGBImage:  # noqa: ARG002
+        """Return `img` turned counterclockwise `factor` times, contiguous."""
+        return cv2.rotate(img, _TURNS[factor]) if factor else img  # type: ignore[return-value]
+
+
+_TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
+
+
+def _transforms(params: AugmentParams, view: View) -> Sequence[A.BasicTransform]:
+    # A margin that the last crop removes at random: otherwise the 8 x 8 grid of the JPEG
+    # step would always lie at the same place, which no image from elsewhere does.
+    margin = 8 if params.jpeg else 0
+    limit = params.brightness_contrast_limit
+    optional: list[tuple[float, type[A.BasicTransform], dict[str, Any]]] = [
+        (params.flip, A.HorizontalFlip, {}),
+        (params.quarter_turns, QuarterTurns, {}),
+        (params.blur, A.GaussianBlur, {"sigma_limit": params.blur_sigma, "blur_limit": 0}),
+        (params.noise, A.GaussNoise, {"std_range": params.noise_std}),
+        (
+            params.brightness_contrast,
+            A.RandomBrightnessContrast,
+            {"brightness_limit": (-limit, limit), "contrast_limit": (-limit, limit)},
+        ),
+        (params.jpeg, A.ImageCompression, {"quality_range": params.jpeg_quality}),
+    ]
+    return [
+        *_rotations(params),
+        _first_crop(params, view, view.size + margin),
+        *(transform(p=chance, **options) for chance, transform, options in optional if chance),
+        *([A.RandomCrop(view.size, view.size)] if margin else []),
+    ]
+
+
+def _rotations(params: AugmentParams) -> list[A.BasicTransform]:
+    if not params.rotate:
+        return []
+    degrees = params.rotate_degrees
+    # Before the crop: the corners that a rotation invents (mirrored) are mostly cut away.
+    return [
+        A.Rotate(
+            limit=(-degrees, degrees),
+            interpolation=cv2.INTER_CUBIC,
+            border_mode=cv2.BORDER_REFLECT_101,
+            p=params.rotate,
+        )
+    ]
+
+
+def _first_crop(params: AugmentParams, view: View, size: int) -> A.BasicTransform:
+    if view.resize:
+        return A.RandomResizedCrop(
+            size=(size, size),
+            scale=(params.min_area, 1.0),
+            interpolation=cv2.INTER_CUBIC,
+            area_for_downscale="image",
+        )
+    return A.RandomCrop(size, size, pad_if_needed=True, border_mode=cv2.BORDER_REFLECT)

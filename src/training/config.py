@@ -1,0 +1,84 @@
+"""Section `train` of params.yaml, the images of a run, and what it reports of every epoch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import pydantic
+from pydantic import Field
+from torch import Tensor
+
+from src.core.params import STRICT
+from src.images.loader import ImageSet
+from src.training.sampler import IntArray, Sampling, Strata
+
+_VAL_CROPS = 256  # in a batch: of these no activations are kept, so they fit where training does
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
+class TrainParams:
+    """Section `train` of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    # Of a detector that is solved for: the augmented views of each image that it is solved from.
+    epochs: Annotated[int, Field(gt=0)]
+    patience: Annotated[int, Field(gt=0)]  # epochs without a better validation MCC, then stop
+    batch_size: Annotated[int, Field(gt=0)]  # images per update, over all processes
+    accumulation: Annotated[int, Field(gt=0)]  # micro-batches that a process makes of its share
+    sampling: Sampling  # see order.balance
+    learning_rate: Annotated[float, Field(gt=0)]  # peak, after warm-up
+    # The batch that `learning_rate` is meant for: other batches scale it linearly.
+    learning_rate_batch: Annotated[int, Field(gt=0)]
+    warmup_epochs: Annotated[float, Field(ge=0)]
+    beta2: Annotated[float, Field(gt=0, lt=1)]  # AdamW's memory of squared gradients
+    weight_decay: Annotated[float, Field(ge=0)]
+    layer_decay: Annotated[float, Field(gt=0, le=1)]  # of the rate, from layer to layer below
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    clip_norm: Annotated[float, Field(ge=0)]  # of the gradient; 0: no clipping
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]  # of the averaged weights; 0: no average
+    head: Literal["binary", "multiclass"]  # multiclass: one class per generator beside real
+    precision: Literal["fp32", "bf16", "fp16"]
+    compile: bool  # the network, by torch.compile: faster on a GPU, other last bits
+    gradient_checkpointing: bool  # recompute instead of remember: less memory, slower
+    val_crops_per_side: Annotated[int, Field(gt=0)]  # see images.GridCrops
+    threads: Annotated[int, Field(gt=0)]  # of the CPU: their number changes the last bits
+
+    @property
+    def val_batch_size(self) -> int:
+        """Images that are validated at a time; whatever the accumulation and the processes."""
+        return min(self.batch_size, max(1, _VAL_CROPS // self.val_crops_per_side**2))
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The images to learn from and those to choose the best epoch with."""
+
+    train: ImageSet
+    targets: Tensor  # (train images,), int64: position in the detector's classes
+    strata: Strata | None  # of the training images; None: all of them make up an epoch
+    val: ImageSet
+    val_labels: IntArray  # (val images,), REAL or FAKE
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of plots/training.csv."""
+
+    epoch: int  # from 1
+    learning_rate: float  # of the last update
+    train_loss: float  # what is minimised, label smoothing included
+    val_loss: float
+    val_mcc: float
+    val_auroc: float
+
+    def beats(self, other: "Epoch") -> bool:
+        """Return whether validation went better: by MCC, at equal MCC by loss."""
+        return (self.val_mcc, -self.val_loss) > (other.val_mcc, -other.val_loss)
+
+
+def best_epoch(history: Sequence[Epoch]) -> Epoch:
+    """Return the epoch that validated best; of equal ones the first."""
+    best = history[0]
+    for epoch in history[1:]:
+        best = epoch if epoch.beats(best) else best
+    return best

@@ -1,0 +1,74 @@
+"""What every way to fit a detector has in common: its inputs, its history, what it keeps."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from accelerate import Accelerator
+from torch import nn
+
+from src.models.shared.detector import Detector
+from src.models.shared.pretrained import StateDict
+from src.training.checkpoints import Checkpoint
+from src.training.config import Epoch, Sets, TrainParams, best_epoch
+
+
+class Fit(ABC):
+    """A run that can be saved, and taken up again where it was."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        sets: Sets,
+        params: TrainParams,
+        accelerator: Accelerator,
+        workers: int,
+    ) -> None:
+        """Fit `detector` in place, with `workers` loader processes.
+
+        Raises:
+            InputError: the parameters do not suit the detector, the images or the machine.
+        """
+        self.detector = detector.to(accelerator.device)
+        self.sets, self.params, self.accelerator = sets, params, accelerator
+        self.workers = workers
+        self.history: list[Epoch] = []
+        self.best_weights: StateDict = {}
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch whose weights are kept."""
+        return best_epoch(self.history)
+
+    def record(self, epoch: Epoch, network: nn.Module) -> None:
+        """Add `epoch` to the history, and keep the weights of `network` if it validated best."""
+        self.history.append(epoch)
+        if self.best is epoch:
+            weights = network.state_dict()
+            self.best_weights = {name: value.cpu().clone() for name, value in weights.items()}
+
+    @property
+    @abstractmethod
+    def update(self) -> int:
+        """How many steps are done; the same in all processes."""
+
+    @property
+    @abstractmethod
+    def images_seen(self) -> int:
+        """How many views of training images the steps so far were made of."""
+
+    @abstractmethod
+    def run(self, checkpoint: Checkpoint, report: Callable[[Sequence[Epoch]], None]) -> None:
+        """Fit to the end, saving to `checkpoint`, calling `report` with the history as it grows.
+
+        Raises:
+            InputError: a figure is no longer a number; the message names the images.
+        """
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that the next step depends on."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` returned."""

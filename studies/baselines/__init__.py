@@ -1,0 +1,1 @@
+"""Study: every detector, trained and judged the same way."""

@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis.extra import numpy as arrays
+
+from src.core.cli import InputError
+from src.evaluation.calibration import Calibration, FloatArray, load_calibration, save_calibration
+
+
+@given(
+    arrays.arrays(np.float64, st.integers(2, 30), elements=st.floats(-50, 50)),
+    st.floats(1e-3, 1e3),
+)
+def test_a_temperature_keeps_the_ranking(logits: FloatArray, temperature: float) -> None:
+    scores = Calibration(temperature, 0.5, 1.0).probability(logits)
+
+    assert ((scores >= 0) & (scores <= 1)).all()
+    order = np.argsort(logits)
+    assert (np.diff(scores[order]) >= 0).all()
+
+
+def test_not_a_digit_of_the_threshold_is_lost(tmp_path: Path) -> None:
+    calibration = Calibration(1.25, 0.50026431234567, 0.125)
+    save_calibration(calibration, tmp_path / "calibration.json")
+    assert load_calibration(tmp_path / "calibration.json") == calibration
+
+
+def test_odds_of_even_stay_even_and_a_temperature_of_one_changes_nothing() -> None:
+    assert Calibration(3.0, 0.5, 1.0).probability(np.zeros(1))[0] == 0.5
+    assert Calibration(1.0, 0.5, 1.0).probability(np.log([3.0]))[0] == pytest.approx(0.75)
+    assert Calibration(2.0, 0.5, 1.0).probability(np.log([9.0]))[0] == pytest.approx(0.75)
+
+
+def test_what_is_saved_is_read(tmp_path: Path) -> None:
+    calibration = Calibration(1.25, 0.375, 0.5)
+    save_calibration(calibration, tmp_path / "c.json")
+
+    assert load_calibration(tmp_path / "c.json") == calibration
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '{"temperature": 0, "threshold": 0.5, "far_distance": 1.0}',
+            "temperature: Input should be greater than 0",
+        ),
+        ('{"temperature": 1.0, "far_distance": 1.0}', "threshold: Field required"),
+        ("[", "Invalid JSON"),
+    ],
+)
+def test_what_is_no_calibration_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "c.json").write_text(text)
+
+    with pytest.raises(InputError, match=rf"c\.json is no calibration: .*{message}"):
+        load_calibration(tmp_path / "c.json")

@@ -1,0 +1,400 @@
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.special import expit
+
+from judge import __main__ as program
+from judge import own_images
+from judge.own_images import SOME_UNREADABLE, Unreadable, find_images, load_judge
+from src import predict as stage
+from src.core.cli import InputError
+from src.core.tables import read_table
+from src.dataset.columns import SPLIT_TABLE
+from src.evaluation.calibration import Calibration, save_calibration
+from src.explanation.occlusion import paint
+from src.images.decode import decode
+from src.images.shards import ShardReader
+from src.inference.knn_distance import load_reference, save_reference
+from src.inference.predictions import PREDICTIONS
+from tests.conftest import ROOT
+from tests.helpers.make_training import write_detector_inputs
+from tests.test_predict import ARGUMENTS, PARAMS
+
+CALIBRATION = Calibration(temperature=0.5, threshold=0.6, far_distance=0.01)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What a run leaves: a model's folder, predictions, and the test images as loose files."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_detector_inputs(folder, vars(PARAMS))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("ACCELERATE_USE_CPU", "true")
+        patch.setenv("REAL_OR_GENERATED_WORKERS", "0")
+        stage.main(ARGUMENTS)
+        (folder / "models").mkdir()
+        for name in ("detector.safetensors", "detector.json", "reference.safetensors"):
+            shutil.copy(folder / name, folder / "models" / name)
+        save_calibration(CALIBRATION, folder / "models/calibration.json")
+        splits = read_table(folder / "splits.csv", SPLIT_TABLE)
+        for row in splits[splits["split"] == "test"].itertuples():
+            path = folder / "images" / str(row.image_id)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            place = str(row.shard), int(str(row.offset)), int(str(row.length))
+            path.write_bytes(ShardReader(folder / "raw").read(*place))
+        yield folder
+    # The stage asks for them; they must not slow down or refuse what other tests do.
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(name="images")
+def copied_images(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(trained / "images", tmp_path / "images")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    return tmp_path / "images"
+
+
+def judged(trained: Path, *arguments: str) -> None:
+    program.main([*arguments, "--models", str(trained / "models")])
+
+
+def test_a_folder_is_judged_as_the_stage_judges_it(
+    trained: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judged(trained, images.name, "--json", "--batch-size", "3")
+    document = json.loads(capsys.readouterr().out)
+    predictions = read_table(trained / "predictions.csv", PREDICTIONS)
+    expected = predictions[predictions["split"] == "test"].set_index("image_id")
+
+    assert document["unreadable"] == []
+    assert document["threshold"] == CALIBRATION.threshold
+    assert len(document["images"]) == len(expected) == 8
+    for found in document["images"]:
+        row = expected.loc[str(Path(found["path"]).relative_to("images"))]
+        probability = expit(row["logit"] / CALIBRATION.temperature)
+        assert found["probability"] == pytest.approx(probability, abs=1e-5)
+        assert found["distance"] == pytest.approx(row["distance"], abs=1e-4)
+        assert found["verdict"] == ("fake" if probability >= CALIBRATION.threshold else "real")
+        assert found["unlike_training"] == (found["distance"] > CALIBRATION.far_distance)
+
+
+def test_what_is_no_image_is_named_and_the_rest_is_judged(
+    trained: Path,
+    images: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    whole = sorted(images.rglob("*.jpg"))
+    whole[0].write_bytes(whole[0].read_bytes()[:200])
+    (images / "empty.png").touch()
+    (images / "notes.txt").write_text("not looked at")
+    with pytest.raises(SystemExit, match=str(SOME_UNREADABLE)):
+        judged(trained, "images", "absent.jpg", "--csv")
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+
+    assert [row["path"] for row in rows] == [
+        str(path.relative_to(images.parent)) for path in whole[1:]
+    ]
+    for name in (whole[0].name, "empty.png", "absent.jpg: not judged: No such file"):
+        assert name in caplog.text
+    assert "notes.txt" not in caplog.text
+
+
+def test_the_table_is_for_people(
+    trained: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.zeros((70, 50, 3), dtype=np.uint8)).save(images / "black.png")
+    judged(trained, "images")
+    *lines, last = capsys.readouterr().out.splitlines()
+
+    assert len(lines) == 9
+    assert lines[0].startswith("images/black.png")
+    assert lines[0].endswith("unlike training")
+    assert {line.split()[1] for line in lines} <= {"real", "fake"}
+    fakes = sum(line.split()[1] == "fake" for line in lines)
+    assert last == f"{fakes} fake, {9 - fakes} real at P(fake) >= 0.600"
+
+
+def test_heatmaps_are_pictures_of_the_images(trained: Path, images: Path) -> None:
+    judged(trained, "images", "--heatmap", "heat", "--heatmap-cells", "4")
+    pictures = sorted(Path("heat").iterdir())
+
+    assert len(pictures) == 8
+    assert pictures[0].name.startswith("00000_")
+    with Image.open(pictures[0]) as picture:
+        first = min(images.rglob("*.jpg"))
+        assert picture.size == decode(first.read_bytes()).shape[1::-1]
+        assert np.ptp(np.asarray(picture), axis=2).max() > 0  # not grey alone
+
+
+@pytest.mark.parametrize("stem", ["x" * 251, "\N{CJK UNIFIED IDEOGRAPH-4E00}" * 83])
+def test_the_longest_name_has_a_heatmap(trained: Path, images: Path, stem: str) -> None:
+    first = min(images.rglob("*.jpg"))
+    first.rename(images / f"{stem}.jpg")
+    judged(trained, f"images/{stem}.jpg", "--heatmap", "heat", "--heatmap-cells", "2")
+    (picture,) = Path("heat").iterdir()
+    assert len(os.fsencode(picture.name)) <= 255
+    assert picture.name.startswith(f"00000_{stem[:50]}")
+    assert picture.suffix == ".png"
+
+
+def test_an_image_that_is_gone_before_its_heatmap_is_named_and_the_others_have_theirs(
+    trained: Path,
+    images: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gone = min(images.rglob("*.jpg"))
+
+    def paint_and_delete(image: object, *others: object) -> object:
+        gone.unlink(missing_ok=True)
+        return paint(image, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(own_images, "paint", paint_and_delete)
+    # The first place is another's: what is painted then takes the second one away.
+    first = max(images.rglob("*.jpg"))
+    with pytest.raises(SystemExit, match=str(SOME_UNREADABLE)):
+        judged(trained, str(first), "images", "--heatmap", "heat", "--heatmap-cells", "2")
+    assert "not judged" not in capsys.readouterr().out
+    assert f"{gone.name}: no heat-map: No such file" in caplog.text
+    assert sorted(path.name[:5] for path in Path("heat").iterdir()) == [
+        f"{number:05d}" for number in range(9) if number != 1
+    ]
+
+
+def test_a_full_disk_ends_the_heatmaps_in_one_error_after_the_verdicts(
+    trained: Path,
+    images: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(_path: Path, _data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=r"No space left on device: 'heat/00000_.*\.png'"):
+        judged(trained, images.name, "--heatmap", "heat", "--heatmap-cells", "2")
+    assert len(capsys.readouterr().out.splitlines()) == 9
+    assert not list(Path("heat").iterdir())
+
+
+def test_a_file_in_the_place_of_the_heatmaps_is_named_before_anything_is_judged(
+    trained: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (images.parent / "heat").touch()
+    with pytest.raises(InputError, match=r"--heatmap heat: .*File exists; name another"):
+        judged(trained, "images", "--heatmap", "heat")
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--batch-size", "--heatmap-cells"])
+@pytest.mark.parametrize("value", ["-1", "0", "1.5", "many"])
+def test_counts_are_positive(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        program.main(["images", option, value])
+    message = f"argument {option}: '{value}': give a whole number, 1 or more"
+    assert message in capsys.readouterr().err
+
+
+def test_paths_come_from_files_folders_and_standard_input(tmp_path: Path) -> None:
+    for name in ("b/2.JPG", "b/1.png", "b/readme.md", "a.unknown"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    names = [str(tmp_path / "a.unknown"), str(tmp_path / "b"), "-"]
+    found = list(find_images(names, ["x y.jpg\n", "\n", "z.jpg"]))
+
+    expected = [
+        *(tmp_path / name for name in ("a.unknown", "b/1.png", "b/2.JPG")),
+        *map(Path, ("x y.jpg", "z.jpg")),
+    ]
+    assert found == expected
+
+
+def test_a_folder_is_searched_in_the_order_of_its_paths_through_links_and_not_in_circles(
+    tmp_path: Path,
+) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    names = ("z.png", "b/2.avif", "b.jpg", "b/c/1.jfif", ".hidden/1.gif", "a/3.webp")
+    for path in (*(inside / name for name in names), outside / "4.bmp"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (inside / "linked").symlink_to(outside)
+    (inside / "twice").symlink_to(outside)
+    (inside / "b/up").symlink_to(inside)
+    (inside / "itself").symlink_to(inside / "itself")
+    (inside / "nowhere.png").symlink_to(tmp_path / "absent.png")
+    os.mkfifo(inside / "pipe.png")  # to read it would never end
+
+    found = list(find_images([str(inside)], []))
+    expected = sorted(inside / name for name in (*names, "linked/4.bmp", "nowhere.png"))
+    assert found == expected
+
+
+def test_a_folder_that_cannot_be_searched_is_named_in_its_place(
+    trained: Path,
+    images: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (images / "closed").mkdir()
+    (images / "closed/1.jpg").touch()
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:  # permissions do not bind who runs the tests as root
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    folder = Unreadable("images/closed", "a folder, not searched: Permission denied")
+    found = list(find_images(["images"], []))
+    assert folder in found
+    assert len(found) == 9
+    assert list(find_images(["images/closed"], [])) == [folder]
+
+    with pytest.raises(SystemExit, match=str(SOME_UNREADABLE)):
+        judged(trained, "images", "--json")
+    document = json.loads(capsys.readouterr().out)
+    assert len(document["images"]) == 8
+    assert document["unreadable"] == [folder._asdict()]
+    assert "images/closed: not judged: a folder, not searched: Permission denied" in caplog.text
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), None])
+def test_a_path_that_cannot_even_be_looked_at_is_an_unreadable_file(
+    trained: Path,
+    images: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: OSError | None,
+) -> None:
+    name = "x" * 300 if error is None else "closed/1.jpg"
+    is_dir = Path.is_dir
+
+    def refuse(path: Path) -> bool:
+        if error and path.parent.name == "closed":
+            raise error
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with pytest.raises(SystemExit, match=str(SOME_UNREADABLE)):
+        judged(trained, name, str(images), "--json")
+    document = json.loads(capsys.readouterr().out)
+    assert [item["path"] for item in document["unreadable"]] == [name]
+    assert len(document["images"]) == 8
+
+
+def test_what_makes_pillows_avif_reader_fail_in_its_own_way_is_unreadable(
+    trained: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encoded = io.BytesIO()
+    Image.fromarray(np.zeros((70, 50, 3), dtype=np.uint8)).save(encoded, "AVIF")
+    whole = encoded.getvalue()
+    (images / "whole.avif").write_bytes(whole)
+    # An item of an unknown kind is no image: Pillow says so with a RuntimeError.
+    (images / "odd.avif").write_bytes(whole.replace(b"av01", b"av99"))
+    with pytest.raises(SystemExit, match=str(SOME_UNREADABLE)):
+        judged(trained, "images", "--json")
+    document = json.loads(capsys.readouterr().out)
+    assert "images/whole.avif" in [item["path"] for item in document["images"]]
+    assert [item["path"] for item in document["unreadable"]] == ["images/odd.avif"]
+
+
+def test_without_images_or_without_a_model_the_message_says_what_to_do(
+    trained: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="no images in"):
+        program.main([str(tmp_path)])
+    with pytest.raises(InputError, match=r"detector\.safetensors is missing: .*`dvc pull`.*`make"):
+        load_judge(tmp_path)
+    shutil.copytree(trained / "models", tmp_path / "models")
+    (tmp_path / "models/calibration.json").unlink()
+    with pytest.raises(InputError, match=r"calibration\.json is missing"):
+        load_judge(tmp_path / "models")
+
+
+def test_a_reference_of_another_model_or_of_too_few_images_is_named(
+    trained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained / "models", tmp_path / "models")
+    path = tmp_path / "models/reference.safetensors"
+    reference = load_reference(path)
+    width = reference.features.shape[1]
+    faulty = {
+        rf"features of shape .* makes {width} of an image.*`dvc pull`": reference._replace(
+            features=np.ascontiguousarray(reference.features[:, 1:])
+        ),
+        r"asks for the \d+ nearest of its 1 images .*`dvc pull`": reference._replace(
+            features=reference.features[:1]
+        ),
+        "asks for the 0 nearest": reference._replace(neighbours=0),
+    }
+    for message, other in faulty.items():
+        save_reference(other, path)
+        with pytest.raises(InputError, match=rf"reference\.safetensors .*{message}"):
+            load_judge(tmp_path / "models")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
+def test_no_name_on_standard_input_ends_the_run(trained: Path, images: Path, encoding: str) -> None:
+    first, second, third = sorted(images.rglob("*.jpg"))[:3]
+    latin = first.rename(images / os.fsdecode(b"caf\xe9.jpg"))
+    greek = third.rename(images / "\N{GREEK SMALL LETTER PI}.jpg")
+    lines = [os.fsencode(latin), os.fsencode(second), b"a.jpg\0b.jpg"]
+    command = [sys.executable, "-m", "judge", "-", str(greek)]
+    command += ["--models", str(trained / "models")]
+    done = subprocess.run(
+        [*command, "--heatmap", str(images.parent / "heat"), "--heatmap-cells", "1"],
+        input=b"\n".join(lines),
+        cwd=ROOT,
+        env=os.environ | {"NO_ALBUMENTATIONS_UPDATE": "1", "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+    )
+    errors = done.stderr.decode()
+    assert done.returncode == SOME_UNREADABLE, errors
+    assert "Traceback" not in errors
+    assert r"a.jpg\0b.jpg: not judged: no path of a file (embedded null byte); give one a" in errors
+    printed = done.stdout.decode()
+    assert rf"{images}/caf\udce9.jpg" in printed
+    assert str(second) in printed
+    strange = str(greek) if encoding.startswith("utf-8") else rf"{images}/\u03c0.jpg"
+    assert strange in printed
+    assert len(list((images.parent / "heat").iterdir())) == 3
+
+
+@pytest.mark.slow
+def test_the_command_line_reads_standard_input_and_exits_as_it_says(
+    trained: Path, images: Path
+) -> None:
+    names = [*(str(path) for path in images.rglob("*.jpg")), "absent.jpg"]
+    command = [sys.executable, "-m", "judge", "-", "--models", str(trained / "models")]
+    done = subprocess.run(
+        command,
+        input="\n".join(names),
+        cwd=ROOT,
+        env=os.environ | {"NO_ALBUMENTATIONS_UPDATE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == SOME_UNREADABLE, done.stderr
+    assert "1 not judged" in done.stdout
+    assert "absent.jpg: not judged" in done.stderr
+    assert "Traceback" not in done.stderr

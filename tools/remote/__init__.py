@@ -1,0 +1,1 @@
+"""The health of the DVC remote, in plain words."""
