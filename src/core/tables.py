@@ -64,6 +64,19 @@ def parse_table(
     return table
 
 
+def require_both_classes(labels: pd.Series, where: str) -> None:
+    """Raise unless both classes occur in `labels`, those of the images that `where` names.
+
+    Raises:
+        InputError: a class is missing; the message begins with `where`.
+    """
+    for label, name in LABELS.items():
+        if not (labels == label).any():
+            raise InputError(
+                f"{where}: no {name} image among {len(labels)}; both classes are needed"
+            )
+
+
 def compact(table: pd.DataFrame) -> pd.DataFrame:
     """Return `table`, put together from many, with the texts of a column in one place.
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from src.core import tables
 from src.core.cli import InputError
-from src.core.tables import compact, read_table, write_table
+from src.core.tables import compact, read_table, require_both_classes, write_table
 from src.inference.predictions import PREDICTIONS
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
@@ -110,3 +110,10 @@ def test_a_wrong_table_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="label 2"):
         write_table(predictions(label=[0, 2]), tmp_path / "p.csv", PREDICTIONS)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_class_is_named() -> None:
+    require_both_classes(pd.Series([0, 1]), "split 'val'")
+    for labels, missing in (([0, 0], "fake"), ([1], "real"), ([], "real")):
+        with pytest.raises(InputError, match=f"^split 'val': no {missing} image among"):
+            require_both_classes(pd.Series(labels, dtype="int64"), "split 'val'")

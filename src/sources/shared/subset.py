@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from src.core.cli import InputError
 from src.core.hashing import UInt64Array, image_keys, order_by_part, ranks
 from src.core.params import STRICT
-from src.core.tables import LABELS
+from src.core.tables import LABELS, require_both_classes
 from src.sources.shared.known_methods import LICENCES
 
 logger = logging.getLogger(__name__)
@@ -51,12 +51,9 @@ def choose(
     if params.categories is not None:
         check_known("categories", params.categories, images["category"].unique())
         images = images[images["category"].isin(params.categories)]
-    for label, name in LABELS.items():
-        if not (images["label"] == label).any():
-            raise InputError(
-                f"there are no {name} images in what download.source, methods, categories and "
-                "allow_licences leave; both classes are needed"
-            )
+    require_both_classes(
+        images["label"], "what download.source, methods, categories and allow_licences leave"
+    )
     return draw(images, params)
 
 
