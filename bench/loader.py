@@ -27,8 +27,9 @@ from bench.pictures import make_jpegs, shard_table, write_class_folders
 from bench.results import Figure, Outcome, at_least
 from bench.timing import Cost, installed, medians, ratio, repeats
 from src.core.params import load_params
+from src.images.crops import View
 from src.images.decode import decode
-from src.images.loader import ImageSet, Request, View, build_loader
+from src.images.loader import ImageSet, Request, build_loader
 from src.images.pixel_cache import PixelStore
 from src.images.shards import ShardReader
 from src.inference.scorer import prepare_torch

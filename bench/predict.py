@@ -20,10 +20,12 @@ from bench.results import Figure, Outcome, at_least, at_most
 from bench.timing import interleaved, medians, ratio, repeats
 from src.core.params import load_params
 from src.core.tables import LABELS
-from src.images.loader import GridCrops, ImageSet
+from src.images.crops import GridCrops
+from src.images.loader import ImageSet
 from src.images.shards import ShardReader
 from src.inference.embedder import embed
-from src.inference.scorer import fake_logit, prepare_torch
+from src.inference.log_odds import fake_logit
+from src.inference.scorer import prepare_torch
 from src.models.shared.blueprint import ModelParams
 from src.models.shared.detector import Detector, build_detector
 from src.predict import PredictParams
@@ -92,5 +94,5 @@ def eager(
         data = reader.read(row["shard"], row["offset"], row["length"])
         seen = torch.from_numpy(crops(np.array(Image.open(io.BytesIO(data)).convert("RGB"))))
         outputs = torch.cat([detector(part) for part in torch.split(seen, batch)])
-        logits.append(float(fake_logit(outputs.mean(0, keepdim=True).double())))
+        logits.append(float(fake_logit(outputs.mean(0, keepdim=True).numpy())[0]))
     return logits

@@ -22,8 +22,8 @@ from src.core.cli import InputError
 from src.core.files import replacing
 from src.evaluation.calibration import Calibration, load_calibration
 from src.explanation.occlusion import occlusion, paint
+from src.images.crops import Crops
 from src.images.decode import RGBImage, UndecodableImage, decode
-from src.images.loader import Crops
 from src.inference.embedder import Embedder
 from src.inference.knn_distance import Reference, load_reference, nearest
 from src.inference.scorer import prepare_torch

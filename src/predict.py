@@ -16,7 +16,8 @@ from src.core.hashing import image_keys, ranks
 from src.core.params import STRICT, load_params
 from src.core.tables import read_table, write_table
 from src.dataset.columns import SPLIT_TABLE
-from src.images.loader import GridCrops, ImageSet
+from src.images.crops import GridCrops
+from src.images.loader import ImageSet
 from src.inference.embedder import embed
 from src.inference.knn_distance import (
     FloatArray,

@@ -16,7 +16,8 @@ from src import train
 from src.core.cli import InputError
 from src.core.tables import read_table
 from src.dataset.columns import SPLIT_TABLE
-from src.images.loader import GridCrops, ImageSet
+from src.images.crops import GridCrops
+from src.images.loader import ImageSet
 from src.inference.scorer import Scorer
 from src.models.shared.detector import load_detector
 from src.training.setup import check_classes, class_names, class_targets

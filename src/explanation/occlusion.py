@@ -6,11 +6,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
+from src.images.crops import Crops
 from src.images.decode import RGBImage
-from src.images.loader import Crops
-from src.inference.scorer import fake_logit
+from src.inference.log_odds import fake_logit
 
 FloatArray = NDArray[np.float64]
 
@@ -21,7 +20,7 @@ _STRENGTH = 0.75  # of the colour where the heat is greatest
 def occlusion(
     image: RGBImage,
     crop: Callable[[RGBImage], Crops],
-    detect: Callable[[Crops], Tensor],
+    detect: Callable[[Crops], NDArray[np.floating]],
     cells: int,
 ) -> FloatArray:
     """Return what each of `cells` x `cells` parts adds to the log odds of fake.
@@ -35,7 +34,7 @@ def occlusion(
     """
     colour = image.reshape(-1, 3).mean(0).round().astype(np.uint8)
     whole = crop(image)
-    logits = detect(whole).double()
+    logits = np.asarray(detect(whole), dtype=np.float64)
     odds = _odds(logits)
     heat = np.zeros((cells, cells))
     painted = image.copy()
@@ -48,15 +47,15 @@ def occlusion(
         crops = crop(painted)
         changed = np.flatnonzero((crops != whole).any(axis=(1, 2, 3)))
         if len(changed):
-            mixed = logits.clone()
-            mixed[changed] = detect(crops[changed]).double()
+            mixed = logits.copy()
+            mixed[changed] = detect(crops[changed])
             heat[row, column] = odds - _odds(mixed)
         painted[part] = image[part]
     return heat
 
 
-def _odds(logits: Tensor) -> float:
-    return float(fake_logit(logits.mean(0, keepdim=True)))
+def _odds(logits: FloatArray) -> float:
+    return float(fake_logit(logits.mean(0, keepdims=True))[0])
 
 
 def paint(image: RGBImage, heat: FloatArray, longest: int) -> Image.Image:

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from src.images.loader import WORKERS_VARIABLE, Crops, ImageSet, default_workers
-from src.inference.scorer import Scorer, fake_logit
+from src.images.crops import Crops
+from src.images.loader import WORKERS_VARIABLE, ImageSet, default_workers
+from src.inference.log_odds import fake_logit
+from src.inference.scorer import Scorer
 from src.models.shared.detector import Detector
 
 _DIGITS = 6  # of a logit: what lies below is noise of the hardware
@@ -71,13 +73,14 @@ class Embedder(nn.Module):
         both: Tensor = self(pixels)
         return both.float().cpu()
 
-    def logits(self, crops: Crops) -> Tensor:
-        """Return the logits of crops, (B, classes), float32, on the CPU."""
-        return self.of_crops(crops)[:, : self.classes]
+    def logits(self, crops: Crops) -> NDArray[np.float32]:
+        """Return the logits of crops, (B, classes)."""
+        of_classes: NDArray[np.float32] = self.of_crops(crops)[:, : self.classes].numpy()
+        return of_classes
 
     def split(self, both: Tensor) -> Embedding:
         """Return what `forward` gave, the mean over crops, (n, classes + width), on the CPU."""
-        logits = fake_logit(both[:, : self.classes].double()).numpy().round(_DIGITS)
+        logits = fake_logit(both[:, : self.classes].numpy()).round(_DIGITS)
         return Embedding(logits, both[:, self.classes :].float().numpy())
 
 

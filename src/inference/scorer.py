@@ -73,11 +73,3 @@ class Scorer:
         with self.accelerator.autocast():
             logits: Tensor = model(images.to(self.accelerator.device, non_blocking=True))
         return logits.float().view(len(rows), -1, logits.shape[1]).mean(1)
-
-
-def fake_logit(logits: Tensor) -> Tensor:
-    """Return the log odds of fake, shape (images,), of logits (images, classes).
-
-    Class 0 is real and every other one a kind of fake, so P(fake) = 1 - P(real).
-    """
-    return logits[:, 1:].logsumexp(1) - logits[:, 0]

@@ -13,8 +13,8 @@ import simplejpeg
 from torch import nn
 
 from src.core.cli import InputError
+from src.images.crops import Crops
 from src.images.decode import RGBImage
-from src.images.loader import Crops
 from src.models.shared.blueprint import Blueprint, DetectorConfig
 
 _QUALITY = 90

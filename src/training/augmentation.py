@@ -11,8 +11,8 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from src.core.params import STRICT
+from src.images.crops import Crops, View
 from src.images.decode import RGBImage
-from src.images.loader import Crops, View
 
 
 def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from src.core.files import replacing
-from src.images.loader import Crops
+from src.images.crops import Crops
 
 _COLUMNS = 8
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from src.core.cli import InputError
 from src.core.hashing import ranks
 from src.core.tables import FAKE, LABELS, REAL
-from src.images.loader import GridCrops, ImageSet, Request
+from src.images.crops import GridCrops
+from src.images.loader import ImageSet, Request
 from src.images.pixel_cache import PixelStore
 from src.models.shared.blueprint import ModelParams
 from src.models.shared.detector import Detector, build_detector

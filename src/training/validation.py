@@ -9,7 +9,7 @@ from sklearn.metrics import confusion_matrix_at_thresholds, roc_auc_score
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from src.inference.scorer import fake_logit
+from src.inference.log_odds import fake_logit
 
 IntArray = NDArray[np.int64]
 
@@ -24,12 +24,14 @@ class Figures(TypedDict):
 
 def validate(logits: Tensor, labels: IntArray) -> Figures:
     """Return the figures of `logits` (images, classes) for `labels` (images,)."""
-    scores = fake_logit(logits.double())
-    loss = binary_cross_entropy_with_logits(scores, torch.tensor(labels, dtype=torch.float64))
+    scores = fake_logit(logits.numpy())
+    loss = binary_cross_entropy_with_logits(
+        torch.from_numpy(scores), torch.tensor(labels, dtype=torch.float64)
+    )
     return Figures(
         val_loss=float(loss),
-        val_mcc=best_mcc(labels, scores.numpy()),
-        val_auroc=float(roc_auc_score(labels, scores.numpy())),
+        val_mcc=best_mcc(labels, scores),
+        val_auroc=float(roc_auc_score(labels, scores)),
     )
 
 

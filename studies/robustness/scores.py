@@ -15,11 +15,13 @@ from src.core.hashing import image_keys, ranks
 from src.core.params import load_params
 from src.core.tables import read_table, write_table
 from src.dataset.columns import SPLIT_TABLE
+from src.images.crops import Crops, GridCrops
 from src.images.decode import RGBImage
-from src.images.loader import Crops, GridCrops, ImageSet, build_loader, consecutive, default_workers
+from src.images.loader import ImageSet, build_loader, consecutive, default_workers
 from src.inference.embedder import Embedder
 from src.inference.knn_distance import load_reference
-from src.inference.scorer import fake_logit, prepare_torch
+from src.inference.log_odds import fake_logit
+from src.inference.scorer import prepare_torch
 from src.models.shared.detector import Detector, load_detector
 from studies.robustness.conditions import (
     CLEAN,
@@ -72,9 +74,10 @@ def scores(
     loader = build_loader(images, consecutive(len(images), 1), default_workers())
     logits = []
     for batch, _ in tqdm(loader, desc="robustness", unit=" images"):
-        crops = torch.cat([detect(part.numpy()) for part in torch.split(batch, params.batch_size)])
+        parts = [detect(part.numpy()) for part in torch.split(batch, params.batch_size)]
+        crops = torch.from_numpy(np.concatenate(parts))
         by_version = crops.view(1 + len(wanted), -1, crops.shape[1]).mean(1)
-        logits.append(fake_logit(by_version.double()).numpy().round(_DIGITS))
+        logits.append(fake_logit(by_version.numpy()).round(_DIGITS))
     columns = (CLEAN, *(condition.column for condition in wanted))
     known = table[["image_id", "method", "group", "label"]].reset_index(drop=True)
     return known.join(pd.DataFrame(np.stack(logits), columns=columns))

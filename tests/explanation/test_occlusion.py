@@ -1,10 +1,9 @@
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from src.explanation.occlusion import FAKE_COLOUR, REAL_COLOUR, occlusion, paint
+from src.images.crops import Crops, GridCrops, View
 from src.images.decode import RGBImage
-from src.images.loader import Crops, GridCrops, View
 
 
 class Corner:
@@ -12,11 +11,11 @@ class Corner:
 
     crops = 0
 
-    def __call__(self, crops: Crops) -> Tensor:
+    def __call__(self, crops: Crops) -> NDArray[np.float64]:
         self.crops += len(crops)
         size = crops.shape[1] // 2
-        fake = torch.from_numpy(crops[:, :size, :size].mean((1, 2, 3)))
-        return torch.stack([torch.zeros_like(fake), fake], 1)
+        fake = crops[:, :size, :size].mean((1, 2, 3))
+        return np.stack([np.zeros_like(fake), fake], 1)
 
 
 def image_with_a_bright_corner(size: int) -> RGBImage:

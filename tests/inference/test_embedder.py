@@ -10,9 +10,11 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from src.images.loader import GridCrops, ImageSet, View
+from src.images.crops import GridCrops, View
+from src.images.loader import ImageSet
 from src.inference.embedder import Embedder, _parallel_parts, _workers, embed, last_layer
-from src.inference.scorer import Scorer, fake_logit
+from src.inference.log_odds import fake_logit
+from src.inference.scorer import Scorer
 from src.models.shared.blueprint import names
 from src.models.shared.detector import Detector, build_detector
 from tests.helpers.make_training import MODEL, make_split
@@ -29,7 +31,7 @@ def test_logits_and_features_come_from_one_pass(tmp_path: Path) -> None:
     embedding = embed(detector, images, 5, accelerator, "test")
 
     logits = Scorer(images, 5, accelerator, 0)(detector)
-    np.testing.assert_allclose(embedding.logits, fake_logit(logits.double()).numpy(), atol=1e-5)
+    np.testing.assert_allclose(embedding.logits, fake_logit(logits.numpy()), atol=1e-5)
     # The last layer is linear, so the mean of the features has the mean of the logits.
     head = detector.network.get_submodule("head")
     with torch.no_grad():

@@ -10,7 +10,8 @@ from accelerate import Accelerator
 
 from src.core.tables import read_table, write_table
 from src.dataset.columns import SPLIT_TABLE
-from src.images.loader import GridCrops, ImageSet, View
+from src.images.crops import GridCrops, View
+from src.images.loader import ImageSet
 from src.inference.scorer import Scorer, prepare_torch
 from src.models.shared.detector import build_detector
 from tests.helpers import ROOT

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from src.images.loader import View
+from src.images.crops import View
 from src.training.augmentation import Augmentation, AugmentParams
 from tests.helpers.make_data import make_image
 from tests.helpers.make_training import AUGMENT

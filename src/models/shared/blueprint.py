@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from src.core.cli import InputError
 from src.core.params import STRICT
-from src.images.loader import Crops, View
+from src.images.crops import Crops, View
 from src.models.shared.pretrained import FILES, NO_WEIGHTS, StateDict, load_matching
 
 MODELS = "src.models"  # the package of the detectors

@@ -10,8 +10,8 @@ from torch import Tensor, manual_seed, nn, tensor
 
 from src.core.cli import InputError
 from src.core.files import write_json
+from src.images.crops import Crops, GridCrops, View
 from src.images.decode import RGBImage
-from src.images.loader import Crops, GridCrops, View
 from src.models.shared.blueprint import DetectorConfig, ModelParams, find_blueprint
 from src.models.shared.pretrained import FILES, StateDict, read_weights
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from src.core.cli import InputError
-from src.images.loader import View
+from src.images.crops import View
 from src.models.shared.blueprint import DetectorConfig, ModelParams, names
 from src.models.shared.detector import (
     Detector,
