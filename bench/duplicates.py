@@ -4,15 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from bench.results import Figure, Outcome, at_least, at_most
 from bench.tables import METADATA, ROWS, crowded_hashes
 from bench.timing import cost_of, in_child, installed
+from src.core.arrays import IndexArray, UInt64Array
 from src.core.hashing import image_keys
-from src.dataset.near_duplicates import IntArray, hash_clusters, merged_groups
+from src.dataset.near_duplicates import hash_clusters, merged_groups
 
 # Of which all pairs are compared: their time, that grows with the square, is extrapolated.
 SAMPLE = 20_000
@@ -60,7 +60,7 @@ def group(rows: int) -> tuple[int, int, float, float]:
     return len(sizes), int(sizes.max()), cost.wall, cost.cpu
 
 
-def brute_force(hashes: NDArray[np.uint64]) -> IntArray:
+def brute_force(hashes: UInt64Array) -> IndexArray:
     """Return the cluster of each hash, all pairs compared."""
     left, right = [], []
     for number, value in enumerate(hashes):
@@ -70,7 +70,7 @@ def brute_force(hashes: NDArray[np.uint64]) -> IntArray:
     return _components(len(hashes), np.concatenate(left), np.concatenate(right))
 
 
-def with_faiss(hashes: NDArray[np.uint64]) -> IntArray:
+def with_faiss(hashes: UInt64Array) -> IndexArray:
     """Return the same with faiss on one thread."""
     import faiss
 
@@ -79,18 +79,18 @@ def with_faiss(hashes: NDArray[np.uint64]) -> IntArray:
     index = faiss.IndexBinaryFlat(64)
     index.add(rows)
     limits, _, right = index.range_search(rows, DISTANCE + 1)  # it wants less than that
-    found: IntArray = np.asarray(limits[1:] - limits[:-1], dtype=np.int64)
+    found: IndexArray = np.asarray(limits[1:] - limits[:-1], dtype=np.int64)
     left = np.repeat(np.arange(len(hashes)), found)
     return _components(len(hashes), left, right)
 
 
-def _components(size: int, left: IntArray, right: IntArray) -> IntArray:
+def _components(size: int, left: IndexArray, right: IndexArray) -> IndexArray:
     graph = coo_array((np.ones(len(left), dtype=bool), (left, right)), shape=(size, size))
-    labels: IntArray = connected_components(graph, directed=False)[1].astype(np.int64)
+    labels: IndexArray = connected_components(graph, directed=False)[1].astype(np.int64)
     return labels
 
 
-def same_partition(one: IntArray, other: IntArray) -> bool:
+def same_partition(one: IndexArray, other: IndexArray) -> bool:
     """Return whether two numberings of clusters mean the same clusters."""
     pairs = pd.DataFrame({"one": one, "other": other}).drop_duplicates()
     return bool(pairs["one"].is_unique and pairs["other"].is_unique)

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from PIL import Image
 
 from bench.pictures import make_jpegs, shard_table
 from bench.results import Figure, Outcome, at_least, at_most
 from bench.timing import interleaved, medians, ratio, repeats
+from src.core.arrays import FloatArray
 from src.core.params import load_params
 from src.core.tables import LABELS
 from src.images.crops import GridCrops
@@ -41,7 +41,7 @@ def run(scale: float, folder: Path) -> Outcome:
     table, raw = shard_table(make_jpegs(count), folder / "raw"), folder / "raw"
     detector = build_detector(model, tuple(LABELS.values()), seed=0).eval()
     accelerator = Accelerator()
-    logits: dict[str, Sequence[float] | NDArray[np.float64]] = {}
+    logits: dict[str, Sequence[float] | FloatArray] = {}
 
     def here() -> None:
         torch.set_num_threads(params.threads)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from src.core.arrays import UInt64Array
 from src.core.hashing import image_keys
 from src.core.tables import FAKE, REAL
 
@@ -31,7 +31,7 @@ def write_params(folder: Path, **sections: Any) -> None:
     (folder / "params.yaml").write_text(json.dumps(sections), encoding="utf-8")
 
 
-def crowded_hashes(rows: int) -> NDArray[np.uint64]:
+def crowded_hashes(rows: int) -> UInt64Array:
     """Return hashes as crowded as those of aligned faces: few hidden causes, a common mean."""
     rng = np.random.default_rng(0)
     causes = rng.standard_normal((24, 64))
@@ -74,7 +74,7 @@ def make_index(rows: int) -> pd.DataFrame:
     )
 
 
-def make_metadata(rows: int, hashes: NDArray[np.uint64]) -> pd.DataFrame:
+def make_metadata(rows: int, hashes: UInt64Array) -> pd.DataFrame:
     """Return `make_index` with what the metadata stage adds."""
     rng = np.random.default_rng(1)
     index = make_index(rows)

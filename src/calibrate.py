@@ -9,12 +9,12 @@ from typing import Annotated
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
+from src.core.arrays import FloatArray, IntArray
 from src.core.cli import InputError, run
 from src.core.files import write_json
 from src.core.params import STRICT, load_params
@@ -27,8 +27,6 @@ from src.inference.predictions import PREDICTIONS
 
 logger = logging.getLogger(__name__)
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 _TEMPERATURES = 1e-3, 1e3  # beyond them the scores say all or nothing
 # The last bits of a float differ between processors; six digits are those of the metrics.

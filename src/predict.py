@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from src.core.arrays import FloatArray, IntArray
 from src.core.cli import InputError, run
 from src.core.hashing import image_keys, ranks
 from src.core.params import STRICT, load_params
@@ -19,14 +20,7 @@ from src.dataset.columns import SPLIT_TABLE
 from src.images.crops import GridCrops
 from src.images.loader import ImageSet
 from src.inference.embedder import embed
-from src.inference.knn_distance import (
-    FloatArray,
-    IntArray,
-    Reference,
-    nearest,
-    save_reference,
-    to_unit_length,
-)
+from src.inference.knn_distance import Reference, nearest, save_reference, to_unit_length
 from src.inference.predictions import NEIGHBOURS, PREDICTIONS
 from src.inference.scorer import prepare_torch
 from src.models.shared.detector import Detector, load_detector

@@ -22,6 +22,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from threadpoolctl import threadpool_limits
 
+from src.core.arrays import FloatArray, IntArray
 from src.core.cli import InputError, run
 from src.core.files import replacing, write_json
 from src.core.hashing import image_keys, ranks
@@ -34,12 +35,6 @@ from src.evaluation.intervals import bootstrap_intervals
 from src.evaluation.ranking import Ranking, auroc
 from src.images.decode import RGBImage, decode
 from src.images.shards import ShardReader
-
-FloatArray = NDArray[np.float64]
-
-
-IntArray = NDArray[np.int64]
-
 
 FILE_COLUMNS = ("length", "bytes_per_pixel", "width", "height", "format", "jpeg_quality")
 

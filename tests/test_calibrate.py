@@ -7,14 +7,8 @@ import pytest
 from scipy.special import expit
 
 from src import calibrate as stage
-from src.calibrate import (
-    CalibrateParams,
-    FloatArray,
-    IntArray,
-    calibrate,
-    fit_temperature,
-    log_loss,
-)
+from src.calibrate import CalibrateParams, calibrate, fit_temperature, log_loss
+from src.core.arrays import FloatArray, IntArray
 from src.core.cli import InputError
 from src.core.tables import write_table
 from src.evaluation.calibration import load_calibration, save_calibration

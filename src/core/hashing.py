@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-UInt64Array = NDArray[np.uint64]
+from src.core.arrays import UInt64Array
 
 
 def image_key(image_id: str) -> int:

@@ -91,12 +91,18 @@ def write_table(table: pd.DataFrame, path: Path, schema: Schema) -> None:
     """Write the columns of `schema`, in its order, as UTF-8 CSV with Unix line ends."""
     _check_values(table, path)
     try:
-        _write_csv(table, path, schema, "none")
+        _write_piecewise(table, path, schema, "none")
     except pa.ArrowInvalid:  # some text holds what CSV gives a meaning: Arrow quotes all or none
-        _write_csv(table, path, schema, "needed")
+        _write_piecewise(table, path, schema, "needed")
 
 
-def _write_csv(table: pd.DataFrame, path: Path, schema: Schema, quoting_style: str) -> None:
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write all of `table` for plots and readers, floats at six significant digits."""
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def _write_piecewise(table: pd.DataFrame, path: Path, schema: Schema, quoting_style: str) -> None:
     options = csv.WriteOptions(include_header=False, quoting_style=quoting_style)
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write((",".join(schema) + "\n").encode())  # Arrow would put the names in quotes

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from src.core.arrays import FloatArray, IntArray
 from src.images.decode import RGBImage, decode, open_header
 
 Luma = NDArray[np.uint8]  # (H, W)
-FloatArray = NDArray[np.float64]
 
 # Quality 50 of libjpeg. Source: ITU-T T.81 (1992), table K.1.
 _LUMA_TABLE = np.array(
@@ -100,11 +100,11 @@ def _nearest_quality(table_sum: int) -> int:
 
 
 @cache
-def _table_sums() -> NDArray[np.int64]:
+def _table_sums() -> IntArray:
     quality = np.arange(1, 101)
     scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)  # percent
     tables = (np.multiply.outer(scale, _LUMA_TABLE) + 50) // 100
-    sums: NDArray[np.int64] = tables.clip(1, 255).sum(axis=(1, 2))
+    sums: IntArray = tables.clip(1, 255).sum(axis=(1, 2))
     return sums
 
 

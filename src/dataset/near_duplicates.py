@@ -7,14 +7,13 @@ from math import comb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import NDArray
 from pyarrow import compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from src.core.hashing import UInt64Array, group_keys
+from src.core.arrays import IndexArray, UInt64Array
+from src.core.hashing import group_keys
 
-IntArray = NDArray[np.int32] | NDArray[np.int64]
 Piece = tuple[int, int]  # bits of a hash, from the first to before the second
 
 _BITS = 64
@@ -58,21 +57,21 @@ def _to_integers(texts: pd.Series) -> UInt64Array:
     return np.fromiter((int(text[:16], 16) for text in texts), np.uint64, len(texts))
 
 
-def _edges(rows: IntArray, codes: IntArray) -> tuple[IntArray, IntArray]:
+def _edges(rows: IndexArray, codes: IndexArray) -> tuple[IndexArray, IndexArray]:
     """Return edges that join the rows of each code; most are alone, and have none."""
     first = _first_of_each(codes)
     joined = np.flatnonzero(first != np.arange(len(codes)))
     return rows[joined], rows[first[joined]]
 
 
-def _first_of_each(codes: IntArray) -> IntArray:
+def _first_of_each(codes: IndexArray) -> IndexArray:
     """Return for each element of `codes`, 0, 1, 2, ..., where its code stands first."""
     places = np.full(codes.max(initial=-1) + 1, len(codes), np.int32)
     np.minimum.at(places, codes, np.arange(len(codes), dtype=np.int32))
     return places[codes]
 
 
-def hash_clusters(hashes: UInt64Array, max_distance: int) -> IntArray:
+def hash_clusters(hashes: UInt64Array, max_distance: int) -> IndexArray:
     """Return a cluster number for each hash; chains of hashes within `max_distance` share one.
 
     Exact: no pair is missed. Two hashes that differ in at most d of m pieces agree in at least
@@ -85,7 +84,7 @@ def hash_clusters(hashes: UInt64Array, max_distance: int) -> IntArray:
         _close_pairs(unique, agreeing, others, max_distance)
         for agreeing, others in _choices(len(unique), max_distance)
     )
-    labels: IntArray = np.arange(len(unique), dtype=np.int32)
+    labels: IndexArray = np.arange(len(unique), dtype=np.int32)
     for left, right in _pooled(pairs):
         labels = _components(len(unique), labels[left], labels[right])[labels]
     return labels[inverse]
@@ -106,7 +105,7 @@ def _choices(hashes: int, max_distance: int) -> Iterator[tuple[list[Piece], list
 
 def _close_pairs(
     hashes: UInt64Array, agreeing: list[Piece], others: list[Piece], max_distance: int
-) -> Iterator[tuple[IntArray, IntArray]]:
+) -> Iterator[tuple[IndexArray, IndexArray]]:
     """Yield all pairs of indices that agree in some pieces and differ in few bits of the others.
 
     `hashes` are in order, and each is different.
@@ -115,7 +114,7 @@ def _close_pairs(
     ordered = np.sort(_moved(hashes, places))  # without indices: three times as fast
     limit = np.uint64(1 << sum(high - low for low, high in others))
 
-    def find(positions: IntArray) -> IntArray:
+    def find(positions: IndexArray) -> IndexArray:
         back = [(place, piece) for piece, place in places]
         return np.searchsorted(hashes, _moved(ordered[positions], back))
 
@@ -151,9 +150,11 @@ def _moved(hashes: UInt64Array, places: list[tuple[Piece, Piece]]) -> UInt64Arra
     return moved
 
 
-def _pooled(pairs: Iterator[tuple[IntArray, IntArray]]) -> Iterator[tuple[IntArray, IntArray]]:
+def _pooled(
+    pairs: Iterator[tuple[IndexArray, IndexArray]],
+) -> Iterator[tuple[IndexArray, IndexArray]]:
     # One component search for many small steps, but never for more than memory holds.
-    waiting: list[tuple[IntArray, IntArray]] = []
+    waiting: list[tuple[IndexArray, IndexArray]] = []
     size = 0
     for pair in pairs:
         waiting.append(pair)
@@ -165,12 +166,12 @@ def _pooled(pairs: Iterator[tuple[IntArray, IntArray]]) -> Iterator[tuple[IntArr
         yield _concatenated(waiting)
 
 
-def _concatenated(pairs: list[tuple[IntArray, IntArray]]) -> tuple[IntArray, IntArray]:
+def _concatenated(pairs: list[tuple[IndexArray, IndexArray]]) -> tuple[IndexArray, IndexArray]:
     left, right = zip(*pairs, strict=True)
     return np.concatenate(left), np.concatenate(right)
 
 
-def _components(size: int, left: IntArray, right: IntArray) -> IntArray:
+def _components(size: int, left: IndexArray, right: IndexArray) -> IndexArray:
     graph = coo_array((np.ones(len(left), dtype=bool), (left, right)), shape=(size, size))
-    labels: IntArray = connected_components(graph, directed=False)[1]
+    labels: IndexArray = connected_components(graph, directed=False)[1]
     return labels

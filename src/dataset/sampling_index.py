@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from pyarrow import compute as pc
 from pyarrow import ipc
 
+from src.core.arrays import BoolArray, IntArray, UInt64Array
 from src.core.cli import InputError
 from src.core.files import replacing
-from src.core.hashing import UInt64Array, group_keys
+from src.core.hashing import group_keys
 from src.core.tables import SPLITS
 from src.dataset.columns import SPLIT_TABLE
 from src.dataset.strata import Rows, find_cells
@@ -74,7 +75,7 @@ def coded(metadata: pd.DataFrame | Images) -> Images:
 
 
 def _to_representatives(
-    group: NDArray[np.int32], label: NDArray[np.int64], key: UInt64Array
+    group: NDArray[np.int32], label: IntArray, key: UInt64Array
 ) -> NDArray[np.int32]:
     size = np.bincount(group)
     first = np.empty(len(size), dtype=np.int32)
@@ -169,7 +170,7 @@ def _pieces(reader: ipc.RecordBatchFileReader) -> Iterator[tuple[slice, pa.Recor
         yield slice(start, start := start + len(piece)), piece
 
 
-def read_rows(path: Path, is_wanted: NDArray[np.bool_]) -> pd.DataFrame:
+def read_rows(path: Path, is_wanted: BoolArray) -> pd.DataFrame:
     """Return all but `split` of SPLIT_TABLE, of the rows of `path` that are wanted."""
     with _opened(path, _STORED) as reader:
         kinds, _ = _kinds(reader)

@@ -4,17 +4,14 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from scipy.special import expit
 
+from src.core.arrays import FloatArray
 from src.core.cli import InputError
 from src.core.files import replacing
 from src.core.params import STRICT
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from src.evaluation.intervals import FloatArray, interval
+from src.core.arrays import FloatArray
+from src.evaluation.intervals import interval
 
 
 def debiased_root(

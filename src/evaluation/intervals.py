@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from scipy import special
 from tqdm import tqdm
 
+from src.core.arrays import BoolArray, FloatArray, IntArray
 from src.core.cli import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 Statistic = Callable[[FloatArray], Mapping[str, Any]]
 
@@ -89,7 +88,7 @@ def bootstrap_intervals(
 
 
 def rate_intervals(
-    correct: NDArray[np.bool_], codes: IntArray, groups: NDArray[Any], confidence: float
+    correct: BoolArray, codes: IntArray, groups: NDArray[Any], confidence: float
 ) -> Interval:
     """Return the interval of the share of `correct` images of each subset, shape (subsets,).
 

@@ -7,10 +7,9 @@ the training, `shortcuts`, needs no more than this.
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from src.core.arrays import FloatArray, IntArray
+
 # A float, or an array of them: formulas of counts hold for one threshold and for all of them.
 Number = Any
 

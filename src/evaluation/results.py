@@ -10,6 +10,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from scipy.special import expit
 
+from src.core.arrays import FloatArray, IntArray
 from src.core.cli import InputError
 from src.core.params import STRICT
 from src.core.tables import FAKE, LABELS, REAL
@@ -17,7 +18,7 @@ from src.evaluation import metrics
 from src.evaluation.calibration_error import debiased_root
 from src.evaluation.confusion import Confusion, mcc
 from src.evaluation.intervals import Interval, Statistic, bootstrap, interval, rate_intervals
-from src.evaluation.ranking import FloatArray, IntArray, Ranking, auroc
+from src.evaluation.ranking import Ranking, auroc
 
 CURVE_POINTS = 1000  # more make a plot slow and its file large, and the eye sees no difference
 # The figures that stand for a detector.

@@ -9,9 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
+from src.core.arrays import BoolArray, FloatArray, IntArray
 from src.core.cli import InputError
 from src.core.tables import FAKE, LABELS
-from src.evaluation.ranking import FloatArray, IntArray
 from src.evaluation.results import EvaluateParams, slices
 
 # Columns of metadata.csv that images are sliced by; `size` is their shorter side.
@@ -45,7 +45,7 @@ def with_parts(predictions: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFram
     return table.drop(columns=list(MEASURES)).assign(**parts)
 
 
-def _part(values: FloatArray, is_val: NDArray[np.bool_]) -> NDArray[Any]:
+def _part(values: FloatArray, is_val: BoolArray) -> NDArray[Any]:
     inner = np.linspace(0, 1, PARTS + 1)[1:-1]
     # Of a measure with few values (qualities of JPEG, sizes) the quantiles may be one.
     ends = np.unique(np.quantile(values[is_val], inner, method="lower"))
@@ -96,9 +96,7 @@ def _row(row: Mapping[Any, Any], column: str) -> dict[str, Any]:
     return {"name": f"{what}, {row['label']}", "by": by, "value": value, **rest}
 
 
-def worse_than_rest(
-    correct: NDArray[np.bool_], inside: NDArray[np.bool_], groups: IntArray
-) -> dict[str, float]:
+def worse_than_rest(correct: BoolArray, inside: BoolArray, groups: IntArray) -> dict[str, float]:
     """Return how much lower the rate of `correct` is inside than outside, and its p.
 
     `groups` are numbers from 0, shape (n,). p is one-sided and holds for images that depend on

@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-UInt8Array = NDArray[np.uint8]
+from src.core.arrays import UInt8Array
 
 GAP = 8  # pixels around every image
 LINE = 16  # pixels of one line of a caption

@@ -7,11 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from src.core.arrays import FloatArray
 from src.images.crops import Crops
 from src.images.decode import RGBImage
 from src.inference.log_odds import fake_logit
-
-FloatArray = NDArray[np.float64]
 
 FAKE_COLOUR, REAL_COLOUR = (221, 107, 32), (49, 151, 149)  # as in judging/figures.py
 _STRENGTH = 0.75  # of the colour where the heat is greatest

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from src.core.arrays import Float32Array, FloatArray
 from src.images.crops import Crops
 from src.images.loader import WORKERS_VARIABLE, ImageSet, default_workers
 from src.inference.log_odds import fake_logit
@@ -29,8 +29,8 @@ _QUICK = 2**16  # bytes of an image that is decoded in a millisecond; its crops 
 class Embedding(NamedTuple):
     """What a detector makes of images; each is the mean over the crops of an image."""
 
-    logits: NDArray[np.float64]  # (n,) log odds of fake
-    features: NDArray[np.float32]  # (n, width)
+    logits: FloatArray  # (n,) log odds of fake
+    features: Float32Array  # (n, width)
 
 
 class Embedder(nn.Module):
@@ -73,9 +73,9 @@ class Embedder(nn.Module):
         both: Tensor = self(pixels)
         return both.float().cpu()
 
-    def logits(self, crops: Crops) -> NDArray[np.float32]:
+    def logits(self, crops: Crops) -> Float32Array:
         """Return the logits of crops, (B, classes)."""
-        of_classes: NDArray[np.float32] = self.of_crops(crops)[:, : self.classes].numpy()
+        of_classes: Float32Array = self.of_crops(crops)[:, : self.classes].numpy()
         return of_classes
 
     def split(self, both: Tensor) -> Embedding:

@@ -10,11 +10,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from sklearn.neighbors import NearestNeighbors
 
+from src.core.arrays import Float32Array, FloatArray, IntArray
 from src.core.cli import InputError
 from src.core.files import replacing
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 _DIGITS = 6  # of a distance: what lies below is noise of the hardware
 _KEY = "scoring"  # two keys of metadata would come out in random order
@@ -28,14 +26,14 @@ class Reference(NamedTuple):
     neighbours: int  # the distance is that of the furthest of so many nearest images
 
 
-def to_unit_length(features: NDArray[np.float32]) -> NDArray[np.float32]:
+def to_unit_length(features: Float32Array) -> Float32Array:
     """Return `features`, shape (n, width), scaled to length 1: directions carry the meaning."""
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    scaled: NDArray[np.float32] = features / np.maximum(lengths, np.finfo(np.float32).tiny)
+    scaled: Float32Array = features / np.maximum(lengths, np.finfo(np.float32).tiny)
     return scaled
 
 
-def nearest(reference: Reference, features: NDArray[np.float32]) -> tuple[FloatArray, IntArray]:
+def nearest(reference: Reference, features: Float32Array) -> tuple[FloatArray, IntArray]:
     """Return distances and positions of the nearest reference images, (n, neighbours) each.
 
     Distances are Euclidean, in [0, 2], between features of length 1; the nearest comes first.

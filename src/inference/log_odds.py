@@ -6,12 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
+from src.core.arrays import FloatArray
 
-def fake_logit(logits: NDArray[Any]) -> NDArray[np.float64]:
+
+def fake_logit(logits: NDArray[Any]) -> FloatArray:
     """Return the log odds of fake, shape (images,), of logits (images, classes).
 
     Class 0 is real and every other one a sort of fake, so P(fake) = 1 - P(real).
     """
     doubles = np.asarray(logits, dtype=np.float64)
-    odds: NDArray[np.float64] = logsumexp(doubles[:, 1:], axis=1) - doubles[:, 0]
+    odds: FloatArray = logsumexp(doubles[:, 1:], axis=1) - doubles[:, 0]
     return odds

@@ -9,17 +9,16 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from src.core.arrays import FloatArray, IntArray, UInt64Array
 from src.core.cli import InputError
-from src.core.hashing import UInt64Array, ranks
+from src.core.hashing import ranks
 from src.core.params import STRICT
 from src.core.tables import HOLDOUT
 from src.dataset.sampling_index import GIVEN, Images, coded
 from src.dataset.strata import rows_of_codes
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-BoolArray = NDArray[np.bool_]
 CodeArray = NDArray[np.int8]
-FloatArray = NDArray[np.float64]
 _Value = TypeVar("_Value", bound=np.generic)
 
 PLACES = (*GIVEN, HOLDOUT)  # where an image can be, the first being none: LEFT_OUT
@@ -140,7 +139,7 @@ def _held_out(images: Images, split: CodeArray, names: Collection[str]) -> CodeA
     return np.where(is_held, np.where(is_new, _HOLDOUT, _LEFT_OUT), split)
 
 
-def _groups(images: Images) -> NDArray[np.int64]:
+def _groups(images: Images) -> IntArray:
     """Return a number for the group of each row: the row that it counts as."""
     return np.arange(len(images.key)) + images.to_representative
 
@@ -194,7 +193,7 @@ def _by_place(
     return result
 
 
-def _by_kind(images: Images, rows: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
+def _by_kind(images: Images, rows: IntArray) -> dict[int, IntArray]:
     """Return those of `rows` that are of the first kind, the second, ..., where there are any."""
     count = len(images.kinds)
     kind = _of_kinds(images, np.arange(count, dtype=np.min_scalar_type(count)))
@@ -202,7 +201,7 @@ def _by_kind(images: Images, rows: NDArray[np.int64]) -> dict[int, NDArray[np.in
     return {number: rows[part] for number, part in zip(present.tolist(), parts, strict=True)}
 
 
-def _beside(bounds: FloatArray, length: int) -> NDArray[np.int64]:
+def _beside(bounds: FloatArray, length: int) -> IntArray:
     """Return the first of `length` positions, and those around `bounds`, in order."""
     near = bounds.astype(np.int64)[:, None] + np.arange(-1, 3)  # rounding is less than one
     return np.unique(np.append(near.clip(0, length - 1), 0))

@@ -6,12 +6,11 @@ from typing import Annotated
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from src.core.arrays import BoolArray, IntArray, UInt64Array
 from src.core.cli import InputError
-from src.core.hashing import UInt64Array
 from src.core.params import STRICT
 from src.core.tables import FAKE, HOLDOUT, LABELS, REAL, SPLITS
 from src.dataset.columns import SPLIT_TABLE
@@ -172,7 +171,7 @@ def _split_sizes(
     return sizes
 
 
-def _least_and_most(weights: Sequence[float], room: NDArray[np.int64]) -> tuple[int, int]:
+def _least_and_most(weights: Sequence[float], room: IntArray) -> tuple[int, int]:
     """Return for how few and for how many images of each class every split has some and room."""
     sequence = webster_sequence(weights, room.sum() + 1)
     turns = [sequence == number for number in range(len(SPLITS))]
@@ -195,7 +194,7 @@ def _no_share(split: str, has: int, wanted: int, least: int, most: int) -> str:
     )
 
 
-def _nth(mask: NDArray[np.bool_], n: int) -> int:
+def _nth(mask: BoolArray, n: int) -> int:
     """Return where the n-th True stands, counted from 0; the length if there are not so many."""
     places = np.flatnonzero(mask)
     return int(places[n]) if n < len(places) else len(mask)

@@ -8,9 +8,9 @@ from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-IntArray = NDArray[np.int64]
+from src.core.arrays import IntArray
+
 Cell = tuple[str, str]  # method, category
 
 

@@ -8,9 +8,10 @@ import pydantic
 from pydantic import Field
 from torch import Tensor
 
+from src.core.arrays import IntArray
 from src.core.params import STRICT
 from src.images.loader import ImageSet
-from src.training.sampler import IntArray, Sampling, Strata
+from src.training.sampler import Sampling, Strata
 
 _VAL_CROPS = 256  # in a batch: of these no activations are kept, so they fit where training does
 

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from src.core.arrays import UInt64Array
 from src.core.cli import InputError
-from src.core.hashing import UInt64Array, ranks
+from src.core.hashing import ranks
 from src.images.loader import Request
 
-IntArray = NDArray[np.int64]
 Sampling = Literal["all", "class_balanced", "generator_balanced"]
 
 

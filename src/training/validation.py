@@ -4,14 +4,12 @@ from typing import TypedDict
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix_at_thresholds, roc_auc_score
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from src.core.arrays import FloatArray, IntArray
 from src.inference.log_odds import fake_logit
-
-IntArray = NDArray[np.int64]
 
 
 class Figures(TypedDict):
@@ -35,7 +33,7 @@ def validate(logits: Tensor, labels: IntArray) -> Figures:
     )
 
 
-def best_mcc(labels: IntArray, scores: NDArray[np.float64]) -> float:
+def best_mcc(labels: IntArray, scores: FloatArray) -> float:
     """Return the largest Matthews correlation over all thresholds.
 
     That is what counts: `evaluate` locks the threshold that is best on validation, so a detector

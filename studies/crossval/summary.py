@@ -11,11 +11,11 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 from scipy import stats
 
+from src.core.arrays import FloatArray
 from src.core.cli import InputError, run
 from src.core.files import read_json, replacing, write_json
 from src.core.params import STRICT, load_params
 from src.evaluation.intervals import Interval
-from src.evaluation.ranking import FloatArray
 from src.evaluation.results import HEADLINES, EvaluateParams
 from studies.crossval.figure import TITLES, draw
 from studies.shared.tables import markdown, with_ends, write_results

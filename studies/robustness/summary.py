@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from src.core.arrays import FloatArray
 from src.core.cli import run
 from src.core.files import replacing, write_json
 from src.core.params import load_params
 from src.core.tables import read_table
 from src.evaluation.calibration import Calibration, load_calibration
 from src.evaluation.intervals import bootstrap_intervals
-from src.evaluation.ranking import FloatArray
 from src.evaluation.results import EvaluateParams
 from studies.robustness.conditions import (
     CLEAN,

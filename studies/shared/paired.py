@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
+from src.core.arrays import BoolArray, FloatArray, IntArray
 from src.evaluation import metrics
 from src.evaluation.confusion import mcc
 from src.evaluation.intervals import bootstrap, interval
-from src.evaluation.ranking import FloatArray, IntArray, Ranking, auroc
+from src.evaluation.ranking import Ranking, auroc
 
 
 class Scored:
@@ -18,7 +19,7 @@ class Scored:
     def __init__(self, y_true: IntArray, y_score: FloatArray, threshold: float) -> None:
         """Take labels and scores, both of shape (n,); a score >= `threshold` means fake."""
         verdicts = (y_score >= threshold).astype(np.int64)
-        self.correct: NDArray[np.bool_] = verdicts == y_true
+        self.correct: BoolArray = verdicts == y_true
         """Whether the verdict on each image is right, shape (n,)."""
         self._ranking = Ranking(y_true, y_score)
         self._outcomes = metrics.outcomes(y_true, verdicts)
@@ -101,7 +102,7 @@ class McNemar(NamedTuple):
     p_value: float
 
 
-def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> McNemar:
+def mcnemar(first: BoolArray, second: BoolArray) -> McNemar:
     """Return McNemar's exact test of two detectors' `correct`, shape (n,).
 
     It takes the images for independent, which those of one group are not.

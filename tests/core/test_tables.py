@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from src.core import tables
 from src.core.cli import InputError
-from src.core.tables import compact, read_table, require_both_classes, write_table
+from src.core.tables import compact, read_table, require_both_classes, write_csv, write_table
 from src.inference.predictions import PREDICTIONS
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
@@ -117,3 +117,9 @@ def test_a_missing_class_is_named() -> None:
     for labels, missing in (([0, 0], "fake"), ([1], "real"), ([], "real")):
         with pytest.raises(InputError, match=f"^split 'val': no {missing} image among"):
             require_both_classes(pd.Series(labels, dtype="int64"), "split 'val'")
+
+
+def test_a_table_for_readers_has_six_digits_and_unix_line_ends(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "table.csv"
+    write_csv(pd.DataFrame({"name": ["a,b", "c"], "value": [1 / 3, 1e-9]}), path)
+    assert path.read_bytes() == b'name,value\n"a,b",0.333333\nc,1e-09\n'

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from src.core.hashing import UInt64Array, image_keys
+from src.core.arrays import UInt64Array
+from src.core.hashing import image_keys
 from src.dataset.near_duplicates import hash_clusters, merged_groups
 
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as arrays
 
+from src.core.arrays import FloatArray
 from src.core.cli import InputError
-from src.evaluation.calibration import Calibration, FloatArray, load_calibration, save_calibration
+from src.evaluation.calibration import Calibration, load_calibration, save_calibration
 
 
 @given(

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from src.core.arrays import FloatArray
 from src.evaluation.calibration_error import debiased_root
-from src.evaluation.intervals import FloatArray
 from src.evaluation.metrics import score_bins
 
 BINS = 15

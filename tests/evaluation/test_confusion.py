@@ -2,8 +2,8 @@ import pytest
 import sklearn.metrics
 from hypothesis import given
 
+from src.core.arrays import FloatArray, IntArray
 from src.evaluation import confusion
-from src.evaluation.ranking import FloatArray, IntArray
 from tests.evaluation.test_metrics import curve_of, predictions
 
 

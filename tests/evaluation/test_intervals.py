@@ -4,13 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from src.evaluation.intervals import (
-    FloatArray,
-    bootstrap,
-    bootstrap_intervals,
-    interval,
-    rate_intervals,
-)
+from src.core.arrays import FloatArray
+from src.evaluation.intervals import bootstrap, bootstrap_intervals, interval, rate_intervals
 
 
 def coverage(trials: FloatArray, groups: NDArray[Any], rate: float) -> float:

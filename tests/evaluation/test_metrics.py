@@ -7,8 +7,9 @@ import sklearn.metrics
 from hypothesis import given
 from hypothesis.extra import numpy as arrays
 
+from src.core.arrays import FloatArray, IntArray
 from src.evaluation import confusion, metrics, ranking
-from src.evaluation.ranking import Curve, FloatArray, IntArray, Ranking
+from src.evaluation.ranking import Curve, Ranking
 
 # Real images at .1 .4 .4 .6, fakes at .35 .4 .7 .9: few enough to work every figure by hand.
 Y_TRUE = np.array([0, 0, 0, 0, 1, 1, 1, 1])

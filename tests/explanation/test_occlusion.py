@@ -1,6 +1,6 @@
 import numpy as np
-from numpy.typing import NDArray
 
+from src.core.arrays import FloatArray
 from src.explanation.occlusion import FAKE_COLOUR, REAL_COLOUR, occlusion, paint
 from src.images.crops import Crops, GridCrops, View
 from src.images.decode import RGBImage
@@ -11,7 +11,7 @@ class Corner:
 
     crops = 0
 
-    def __call__(self, crops: Crops) -> NDArray[np.float64]:
+    def __call__(self, crops: Crops) -> FloatArray:
         self.crops += len(crops)
         size = crops.shape[1] // 2
         fake = crops[:, :size, :size].mean((1, 2, 3))

@@ -5,8 +5,9 @@ import io
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
+
+from src.core.arrays import UInt8Array
 
 # method -> (is generated, ArtiFact's raw target code, category)
 METHODS = {
@@ -17,7 +18,7 @@ METHODS = {
 }
 
 
-def make_image(seed: int, size: int = 64, *, fake: bool = False) -> NDArray[np.uint8]:
+def make_image(seed: int, size: int = 64, *, fake: bool = False) -> UInt8Array:
     """Return a random picture, (size, size, 3): coarse colours and, unless fake, fine grain.
 
     The missing grain is what every upsampling generator shares, and a tiny model learns it.
@@ -30,7 +31,7 @@ def make_image(seed: int, size: int = 64, *, fake: bool = False) -> NDArray[np.u
     return noisy.clip(0, 255).astype(np.uint8)
 
 
-def encode(image: NDArray[np.uint8], image_format: str = "jpeg", quality: int = 92) -> bytes:
+def encode(image: UInt8Array, image_format: str = "jpeg", quality: int = 92) -> bytes:
     """Return the encoded image."""
     buffer = io.BytesIO()
     options = {} if image_format == "png" else {"quality": quality}

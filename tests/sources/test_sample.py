@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 from PIL.JpegImagePlugin import JpegImageFile
 
+from src.core.arrays import UInt8Array
 from src.core.cli import InputError
 from src.core.tables import FAKE, REAL
 from src.sources import sample
 from src.sources.origins.cache import Cache
 from src.sources.synthesis import autoencoder, views
 from src.sources.synthesis.generators import RealEsrgan
-from src.sources.synthesis.impairment import UInt8Array, impair
+from src.sources.synthesis.impairment import impair
 from src.sources.synthesis.rendering import NETWORKS, REAL_ESRGAN_PACKAGE, Picture
 from src.sources.synthesis.wheels import Wheel, fetch_wheels, read_member
 

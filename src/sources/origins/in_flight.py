@@ -7,11 +7,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+
+from src.core.arrays import BoolArray, IntArray
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Int64Array = NDArray[np.int64]
 
 # Requests at a time, from a server that is near. More of them would only wait in it.
 IN_FLIGHT = 32
@@ -95,7 +95,7 @@ def most_in_flight(largest: int) -> int:
     return max(IN_FLIGHT, min(MOST_IN_FLIGHT, _HELD // max(1, largest)))
 
 
-def runs(file: Int64Array, begin: Int64Array, end: Int64Array) -> list[Int64Array]:
+def runs(file: IntArray, begin: IntArray, end: IntArray) -> list[IntArray]:
     """Return the positions of the ranges that are read together, in runs, by file and offset.
 
     Ranges are joined across the smallest gaps first, until the bytes between them are MAX_WASTE
@@ -112,7 +112,7 @@ def runs(file: Int64Array, begin: Int64Array, end: Int64Array) -> list[Int64Arra
     return np.split(order, _cuts(begins, ends, joined)) if len(order) else []
 
 
-def _cuts(begins: Int64Array, ends: Int64Array, joined: NDArray[np.bool_]) -> list[int]:
+def _cuts(begins: IntArray, ends: IntArray, joined: BoolArray) -> list[int]:
     cuts, first = [], 0
     for position in range(1, len(begins)):
         if not joined[position - 1] or ends[position] - begins[first] > MAX_RUN:

@@ -17,9 +17,9 @@ from urllib.parse import quote, urljoin, urlsplit
 import numpy as np
 import pyarrow as pa
 import urllib3
-from numpy.typing import NDArray
 from obstore.store import ObjectStore
 
+from src.core.arrays import IntArray
 from src.core.cli import InputError
 from src.sources.origins.archives import open_place
 from src.sources.origins.cache import Cache, cache_key
@@ -101,7 +101,7 @@ class KaggleFiles:
         """Return "" for each of these files: what an archive among them holds is not known."""
         return [""] * len(rows)
 
-    def sizes(self, rows: Rows) -> NDArray[np.int64]:
+    def sizes(self, rows: Rows) -> IntArray:
         """Return zeros: sizes are not known before the files are read."""
         return np.zeros(len(rows), dtype=np.int64)
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import compute as pc
 
+from src.core.arrays import IntArray
 from src.core.cli import InputError
 from src.sources.origins import zips
 from src.sources.origins.cache import cache_key
@@ -66,7 +67,7 @@ class ListedOrigin:
         """Return which archive holds each of these members, "" for a file of its own."""
         return ["" if member.file == member.name else member.file for member in self._take(rows)]
 
-    def sizes(self, rows: Rows) -> NDArray[np.int64]:
+    def sizes(self, rows: Rows) -> IntArray:
         """Return the bytes of content of each of these members."""
         return np.asarray(self._members["size"].take(pa.array(rows)))
 

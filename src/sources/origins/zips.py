@@ -13,12 +13,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import compute as pc
 
+from src.core.arrays import BoolArray, IntArray, UInt16Array
 from src.core.cli import InputError
 from src.sources.origins.in_flight import in_order
 from src.sources.origins.members import table
 from src.sources.origins.stores import Missing
 
-Int64Array = NDArray[np.int64]
 Read = Callable[[int, int], bytes]
 
 _END = struct.Struct("<4s4H2IH")  # 4.3.16
@@ -132,7 +132,7 @@ def _find_directory(read: Read, size: int, where: str) -> tuple[int, int, int, i
     return begin + shift, length, count, shift
 
 
-def _entry_starts(data: bytes, count: int, where: str) -> Int64Array:
+def _entry_starts(data: bytes, count: int, where: str) -> IntArray:
     # An entry says where the next one begins, so this is the one loop over all of them in Python.
     starts = []
     at, end = 0, len(data) - _ENTRY.itemsize
@@ -159,9 +159,7 @@ def _check_entries(entries: NDArray[Any], where: str) -> None:
             raise InputError(f"{where}: refused, member {int(wrong.argmax())}: {what}")
 
 
-def _names(
-    data: bytes, starts: Int64Array, lengths: NDArray[np.uint16], flags: NDArray[np.uint16]
-) -> pa.Array:
+def _names(data: bytes, starts: IntArray, lengths: UInt16Array, flags: UInt16Array) -> pa.Array:
     ends = np.zeros(len(starts) + 1, dtype=np.int64)
     np.cumsum(lengths, out=ends[1:])
     source, text = np.frombuffer(data, np.uint8), np.empty(ends[-1], np.uint8)
@@ -181,8 +179,8 @@ def _names(
 
 
 def _sizes(
-    data: bytes, starts: Int64Array, entries: NDArray[Any], where: str
-) -> tuple[Int64Array, Int64Array, Int64Array]:
+    data: bytes, starts: IntArray, entries: NDArray[Any], where: str
+) -> tuple[IntArray, IntArray, IntArray]:
     """Return offsets, packed sizes and sizes, from the zip64 extra fields where they overflow."""
     fields = ("size", "packed", "offset")  # in the order of the extra field, 4.5.3
     values = [entries[name].astype(np.int64) for name in fields]
@@ -209,8 +207,8 @@ def _sizes(
 
 
 def _begins_with_zip64(
-    data: bytes, begins: Int64Array, extra: NDArray[np.uint16], wanted: Int64Array
-) -> NDArray[np.bool_]:
+    data: bytes, begins: IntArray, extra: UInt16Array, wanted: IntArray
+) -> BoolArray:
     """Return which extra fields have the zip64 one first, with all that is wanted: nearly all."""
     usual = extra >= 4 + 8 * wanted
     heads = _gather(data, begins[usual], "<u4")
@@ -218,7 +216,7 @@ def _begins_with_zip64(
     return usual
 
 
-def _gather(data: bytes, at: Int64Array, kind: str | np.dtype[Any]) -> NDArray[Any]:
+def _gather(data: bytes, at: IntArray, kind: str | np.dtype[Any]) -> NDArray[Any]:
     """Return the number of type `kind` at each of these places."""
     width = np.dtype(kind).itemsize
     window = np.lib.stride_tricks.sliding_window_view(np.frombuffer(data, np.uint8), width)
@@ -236,8 +234,8 @@ def _zip64(extra: bytes, count: int) -> tuple[int, ...]:
 
 
 def _record_lengths(
-    offset: Int64Array, packed: Int64Array, names: NDArray[np.uint16], end: int, where: str
-) -> Int64Array:
+    offset: IntArray, packed: IntArray, names: UInt16Array, end: int, where: str
+) -> IntArray:
     """Return how far each record reaches: to the next one, but no further than it can."""
     order = np.argsort(offset, kind="stable")
     following = np.append(offset[order][1:], end)

@@ -4,13 +4,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from src.core.arrays import IntArray
 from src.core.cli import InputError
 from src.core.tables import IDENTITY
 from src.sources.shared.source import Plan, Source
-
-Int64Array = NDArray[np.int64]
 
 # What `fetch` of a source needs beside these stays in its own catalogue.
 _SHARED = [*IDENTITY, "given_split", "there"]
@@ -97,7 +95,7 @@ class Sources:
         for number in images["source"]:
             yield next(contents[number])
 
-    def _parts(self, images: pd.DataFrame) -> Iterator[tuple[int, Int64Array, pd.DataFrame]]:
+    def _parts(self, images: pd.DataFrame) -> Iterator[tuple[int, IntArray, pd.DataFrame]]:
         """Yield each source that is needed, the places of its rows, and these as it knows them."""
         for number, catalogue in enumerate(self._catalogues):
             places = np.flatnonzero(images["source"] == number)

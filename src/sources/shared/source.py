@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+
+from src.core.arrays import BoolArray, IntArray
 
 # Why an image cannot be had that a data set lists without having it.
 ABSENT = "listed, but not there"
@@ -25,8 +25,8 @@ class Provenance:
 class Plan:
     """What fetching some images would take."""
 
-    kept: NDArray[np.bool_]  # of each image: it is in the cache already
-    bytes: NDArray[np.int64]  # of each image that is not; 0: unknown
+    kept: BoolArray  # of each image: it is in the cache already
+    bytes: IntArray  # of each image that is not; 0: unknown
     transfer: int  # bytes for all of them together, with what is read for nothing; 0: unknown
     requests: int
     seconds: float  # at the speed of the last fetch; 0: unknown

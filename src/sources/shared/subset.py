@@ -7,12 +7,12 @@ from typing import Annotated
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from src.core.arrays import IntArray, UInt64Array
 from src.core.cli import InputError
-from src.core.hashing import UInt64Array, image_keys, order_by_part, ranks
+from src.core.hashing import image_keys, order_by_part, ranks
 from src.core.params import STRICT
 from src.core.tables import LABELS, require_both_classes
 from src.sources.shared.known_methods import LICENCES
@@ -20,7 +20,6 @@ from src.sources.shared.known_methods import LICENCES
 logger = logging.getLogger(__name__)
 
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, config=STRICT)

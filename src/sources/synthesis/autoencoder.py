@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn import functional
+
+from src.core.arrays import UInt8Array
 
 STRIDE = 4  # pixels per latent position
 LATENT_CHANNELS = 4
@@ -22,8 +23,6 @@ LEARNING_RATE = 2e-3
 KL_WEIGHT = 1e-4
 EDGE_WEIGHT = 1.0
 THREADS = 1  # fixed: another number of threads sums in another order, and the last bits differ
-
-UInt8Array = NDArray[np.uint8]
 
 
 class Residual(nn.Module):

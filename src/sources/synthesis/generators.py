@@ -7,7 +7,8 @@ from pathlib import Path
 import ncnn
 import numpy as np
 
-from src.sources.synthesis.impairment import UInt8Array, resize
+from src.core.arrays import UInt8Array
+from src.sources.synthesis.impairment import resize
 
 Generator = Callable[[UInt8Array], UInt8Array]
 

@@ -10,13 +10,12 @@ Generalizable and Robust Synthetic Image Detection", arXiv:2302.11970.
 import io
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
+
+from src.core.arrays import UInt8Array
 
 SIDE = 200  # pixels
 QUALITIES = (65, 100)  # both included
-
-UInt8Array = NDArray[np.uint8]
 
 
 def impair(image: UInt8Array, random: np.random.Generator) -> bytes:

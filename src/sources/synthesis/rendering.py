@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from src.core.arrays import UInt8Array
 from src.core.hashing import image_key
 from src.sources.origins.cache import Cache
 from src.sources.synthesis import autoencoder, generators, impairment, views
 from src.sources.synthesis.generators import Generator
-from src.sources.synthesis.impairment import UInt8Array
 from src.sources.synthesis.wheels import Wheel, read_member
 
 TRAINING_VIEWS = 4  # of each photograph, for the autoencoder

@@ -5,7 +5,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from src.sources.synthesis.impairment import UInt8Array, resize
+from src.core.arrays import UInt8Array
+from src.sources.synthesis.impairment import resize
 
 SIDE = 200  # pixels of a view: the generators are run on views
 LARGEST_WINDOW = 2048  # native pixels, as in the impairment

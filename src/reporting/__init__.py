@@ -1,0 +1,1 @@
+"""How cards, pages and studies write numbers and tables."""
