@@ -25,7 +25,7 @@ from src.explanation.occlusion import occlusion, paint
 from src.images.crops import Crops
 from src.images.decode import RGBImage, UndecodableImage, decode
 from src.inference.embedder import Embedder
-from src.inference.knn_distance import Reference, load_reference, nearest
+from src.inference.knn_distance import KnnIndex, load_knn_index, nearest
 from src.inference.scorer import prepare_torch
 from src.models.shared.detector import load_detector
 
@@ -60,7 +60,7 @@ class Verdict(NamedTuple):
     path: str
     probability: float  # P(fake), calibrated
     verdict: str  # real or fake
-    distance: float  # from the training images, see reference.py
+    distance: float  # from the training images, see knn_distance.py
     unlike_training: bool
 
 
@@ -75,13 +75,13 @@ class Judge(NamedTuple):
     """All that the folder of models holds."""
 
     embedder: Embedder
-    reference: Reference
+    knn_index: KnnIndex
     calibration: Calibration
 
     @property
     def crop(self) -> Callable[[RGBImage], Crops]:
         """How an image is cut up, the same as when the threshold was chosen."""
-        return self.embedder.detector.crops(self.reference.crops_per_side)
+        return self.embedder.detector.crops(self.knn_index.crops_per_side)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -206,27 +206,27 @@ def load_judge(models: Path) -> Judge:
     Raises:
         InputError: something is missing or damaged, or does not belong to the rest.
     """
-    names = ("detector.safetensors", "detector.json", "reference.safetensors", "calibration.json")
-    weights, config, reference, calibration = (models / name for name in names)
-    for path in (weights, config, reference, calibration):
+    names = ("detector.safetensors", "detector.json", "knn_index.safetensors", "calibration.json")
+    weights, config, knn_index, calibration = (models / name for name in names)
+    for path in (weights, config, knn_index, calibration):
         if not path.is_file():
             raise InputError(
                 f"{path} is missing: fetch the trained model with `dvc pull`, or train it with "
                 "`make repro`"
             )
     detector = load_detector(weights, config).to(Accelerator().device)
-    judge = Judge(Embedder(detector), load_reference(reference), load_calibration(calibration))
-    _check_reference(judge, reference, weights)
+    judge = Judge(Embedder(detector), load_knn_index(knn_index), load_calibration(calibration))
+    _check_index(judge, knn_index, weights)
     return judge
 
 
-def _check_reference(judge: Judge, path: Path, weights: Path) -> None:
-    """Raise an InputError unless images can be compared with the reference, which is at `path`."""
-    features, _, neighbours = judge.reference
+def _check_index(judge: Judge, path: Path, weights: Path) -> None:
+    """Raise an InputError unless images can be compared with the kNN index at `path`."""
+    features, _, neighbours = judge.knn_index
     mend = "fetch both with `dvc pull`, or make them with `make repro`"
     size = judge.embedder.detector.config.view.size
     crop = judge.crop(np.zeros((size, size, 3), dtype=np.uint8))[:1]
-    width = judge.embedder.split(judge.embedder.of_crops(crop)).features.shape[1]
+    width = judge.embedder.embed([crop]).features.shape[1]
     if features.shape[1:] != (width,):
         raise InputError(
             f"{path} has features of shape {features.shape}, but {weights} makes {width} of an "
@@ -293,10 +293,8 @@ def _read_ahead(
 
 
 def _judge_crops(judge: Judge, crops: Sequence[Crops]) -> list[Verdict]:
-    of_crops = judge.embedder.of_crops(np.concatenate(crops))
-    both = of_crops.view(len(crops), len(crops[0]), -1).mean(1)
-    logits, features = judge.embedder.split(both)
-    distances = nearest(judge.reference, features)[0][:, -1]
+    logits, features = judge.embedder.embed(crops)
+    distances = nearest(judge.knn_index, features)[0][:, -1]
     probabilities = judge.calibration.probability(logits)
     return [
         Verdict(
@@ -304,7 +302,7 @@ def _judge_crops(judge: Judge, crops: Sequence[Crops]) -> list[Verdict]:
             probability=round(float(probability), 6),
             verdict="fake" if probability >= judge.calibration.threshold else "real",
             distance=float(distance),
-            unlike_training=bool(distance > judge.calibration.far_distance),
+            unlike_training=bool(distance > judge.calibration.ood_distance),
         )
         for probability, distance in zip(probabilities, distances, strict=True)
     ]

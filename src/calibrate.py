@@ -1,4 +1,4 @@
-"""Stage `calibrate`: the predictions of validation -> temperature, threshold, limit of distance."""
+"""Stage `calibrate`: the predictions of validation -> temperature, threshold, ood_distance."""
 
 import argparse
 import logging
@@ -37,7 +37,7 @@ _DIGITS = 6
 class CalibrateParams:
     """Section `calibrate` of params.yaml."""
 
-    far_quantile: Annotated[float, Field(gt=0, lt=1)]  # of validation is not far from training
+    ood_quantile: Annotated[float, Field(gt=0, lt=1)]  # of validation's distances is ood_distance
     bootstrap_rounds: Annotated[int, Field(ge=20)]  # for the interval of the temperature
     confidence: Annotated[float, Field(ge=0.5, lt=1)]
     seed: Annotated[int, Field(ge=0)]
@@ -61,8 +61,8 @@ def calibrate(
     calibration = Calibration(
         temperature=temperature,
         threshold=_shortened(best, scores),
-        # Source: Sun et al. 2022 (see reference.py), which keep 95 % of what is not far, too.
-        far_distance=_rounded(np.quantile(validation["distance"], params.far_quantile)),
+        # Source: Sun et al. 2022 (see knn_distance.py), which keep 95 % of validation, too.
+        ood_distance=_rounded(np.quantile(validation["distance"], params.ood_quantile)),
     )
     ends = bootstrap_intervals(
         lambda weights: {"temperature": fit_temperature(labels, logits, weights)},
@@ -76,7 +76,7 @@ def calibrate(
         "temperature_low": float(ends.low),
         "temperature_high": float(ends.high),
         "threshold": calibration.threshold,
-        "far_distance": calibration.far_distance,
+        "ood_distance": calibration.ood_distance,
         "val_loss_before": log_loss(labels, logits),
         "val_loss_after": log_loss(labels, logits / temperature),
     }

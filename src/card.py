@@ -36,7 +36,7 @@ where validation's MCC was highest, the verdict is "fake".
 
 To sort images of the kinds listed below into photographs and generated ones, to study detectors,
 and as the baseline that a better one has to beat. `python -m src.predict IMAGE` judges images and
-warns of those that lie unlike the training images (distance above {far_distance:.3f}).
+warns of those that lie unlike the training images (distance above {ood_distance:.3f}).
 
 Not for: proof that an image is or is not genuine; a decision about a person; generators, cameras,
 sizes and compressions that it has not seen, unless you have measured it on them.
@@ -151,7 +151,7 @@ def _limits(found: Documents) -> Iterable[str]:
             yield f"It calls most of `{method}` fake: {rate:.1%} of these photographs pass."
     slices = evaluate["slices"]
     yield (
-        f"{evaluate['unlike_training']:.1%} of the test images lie unlike the training images, "
+        f"{evaluate['ood_share']:.1%} of the test images lie unlike the training images, "
         "further than nearly all of validation."
     )
     yield (

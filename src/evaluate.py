@@ -55,7 +55,7 @@ def evaluate(
     errors = worst_errors(test, calibration.threshold, params.worst_images)
     tables["errors"] = errors.assign(group=names[errors["group"]])[list(error_columns(PREDICTIONS))]
     document = metrics_document(judgement, calibration.threshold)
-    document["unlike_training"] = float((test["distance"] > calibration.far_distance).mean())
+    document["ood_share"] = float((test["distance"] > calibration.ood_distance).mean())
     document["slices"] = count_slices(tables["slices"], 1 - params.confidence)
     if len(holdout):
         # A class that nothing is held out of is that of test.

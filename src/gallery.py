@@ -24,7 +24,7 @@ from src.explanation.occlusion import occlusion, paint
 from src.images.decode import RGBImage, decode
 from src.images.shards import ShardReader
 from src.inference.embedder import Embedder
-from src.inference.knn_distance import load_reference
+from src.inference.knn_distance import load_knn_index
 from src.inference.predictions import NEIGHBOURS, PREDICTIONS
 from src.inference.scorer import prepare_torch
 from src.models.shared.detector import Detector, load_detector
@@ -81,7 +81,7 @@ def error_sheet(
         tiles += [image, heatmap(image)]
         said = f"P(fake) {error['score']:.4f}, distance {error['distance']:.2f}"
         captions += [f"{error['method']}\n{said}", "orange speaks for fake,\nteal for real"]
-        for row in near[error["image_id"]].sort_values("place").to_dict("records"):
+        for row in near[error["image_id"]].sort_values("position").to_dict("records"):
             tiles.append(pictures.image(row["neighbour"]))
             captions.append(f"{pictures.name(row['neighbour'])}\ndistance {row['distance']:.2f}")
     title = f"{kind}s, the worst first; right of each its heat-map and the nearest training images"
@@ -108,7 +108,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the paths on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     tables = ("errors_csv", "neighbours_csv", "splits_csv", "raw")
-    for name in (*tables, "weights", "config", "reference", "gallery"):
+    for name in (*tables, "weights", "config", "knn_index", "gallery"):
         parser.add_argument(name, type=Path)
     return parser.parse_args(argv)
 
@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     pictures = Pictures(read_table(args.splits_csv, SPLIT_TABLE), args.raw)
     prepare_torch(params.threads)
     detector = load_detector(args.weights, args.config).to(Accelerator().device)
-    crops_per_side = load_reference(args.reference).crops_per_side
+    crops_per_side = load_knn_index(args.knn_index).crops_per_side
     heatmap = Heatmap(detector, crops_per_side, params.heatmap_cells)
     with replacing(args.gallery) as folder:
         folder.mkdir()

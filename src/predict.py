@@ -20,12 +20,12 @@ from src.dataset.columns import SPLIT_TABLE
 from src.images.crops import GridCrops
 from src.images.loader import ImageSet
 from src.inference.embedder import embed
-from src.inference.knn_distance import Reference, nearest, save_reference, to_unit_length
+from src.inference.knn_distance import KnnIndex, nearest, save_knn_index, to_unit_length
 from src.inference.predictions import NEIGHBOURS, PREDICTIONS
 from src.inference.scorer import prepare_torch
 from src.models.shared.detector import Detector, load_detector
 
-FILES = ("splits", "raw", "weights", "config", "predictions", "neighbours", "reference")
+FILES = ("splits", "raw", "weights", "config", "predictions", "neighbours", "knn-index")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -35,9 +35,9 @@ class PredictParams:
     crops_per_side: Annotated[int, Field(gt=0)]  # see images.GridCrops
     batch_size: Annotated[int, Field(gt=0)]  # images; bounds the memory
     threads: Annotated[int, Field(gt=0)]  # of the CPU, for a part of a batch: see Embedder
-    reference_images: Annotated[int, Field(gt=0)]  # of train, that others are compared with
-    neighbours: Annotated[int, Field(gt=0)]  # the nearest of them that count, see reference.py
-    seed: Annotated[int, Field(ge=0, lt=2**64)]  # which reference images
+    knn_images: Annotated[int, Field(gt=0)]  # of train, that an image is compared with
+    knn_neighbours: Annotated[int, Field(gt=0)]  # the nearest that count: see knn_distance.py
+    seed: Annotated[int, Field(ge=0, lt=2**64)]  # which training images
 
 
 class Predictions(NamedTuple):
@@ -45,7 +45,7 @@ class Predictions(NamedTuple):
 
     table: pd.DataFrame  # PREDICTIONS
     neighbours: pd.DataFrame  # NEIGHBOURS
-    reference: Reference
+    knn_index: KnnIndex
 
 
 def predict(
@@ -60,7 +60,7 @@ def predict(
     Raises:
         InputError: fewer training images than neighbours.
     """
-    known = draw_reference(splits, params)
+    known = draw_knn_images(splits, params)
     unseen = splits[splits["split"] != "train"].reset_index(drop=True)
     crops = GridCrops(detector.config.view, params.crops_per_side)
     of_known, of_unseen = (
@@ -71,32 +71,32 @@ def predict(
             accelerator,
             name,
         )
-        for table, name in ((known, "reference"), (unseen, "predict"))
+        for table, name in ((known, "kNN index"), (unseen, "predict"))
     )
-    reference = Reference(
+    index = KnnIndex(
         to_unit_length(of_known.features).astype(np.float16),
         params.crops_per_side,
-        params.neighbours,
+        params.knn_neighbours,
     )
-    distances, positions = nearest(reference, of_unseen.features)
+    distances, positions = nearest(index, of_unseen.features)
     table = unseen.assign(logit=of_unseen.logits, distance=distances[:, -1])
     names = neighbour_table(unseen["image_id"], known["image_id"], distances, positions)
-    return Predictions(table, names, reference)
+    return Predictions(table, names, index)
 
 
-def draw_reference(splits: pd.DataFrame, params: PredictParams) -> pd.DataFrame:
-    """Return the rows of train with the `reference_images` smallest ranks.
+def draw_knn_images(splits: pd.DataFrame, params: PredictParams) -> pd.DataFrame:
+    """Return the rows of train with the `knn_images` smallest ranks.
 
     Raises:
-        InputError: there are fewer than `neighbours`.
+        InputError: there are fewer than `knn_neighbours`.
     """
     train = splits[splits["split"] == "train"].reset_index(drop=True)
     order = np.argsort(ranks(image_keys(train["image_id"]), params.seed))
-    drawn = train.iloc[order[: params.reference_images]].reset_index(drop=True)
-    if len(drawn) < params.neighbours:
+    drawn = train.iloc[order[: params.knn_images]].reset_index(drop=True)
+    if len(drawn) < params.knn_neighbours:
         raise InputError(
-            f"predict.neighbours = {params.neighbours}: there are only {len(drawn)} images of "
-            f"split 'train' to compare with (predict.reference_images = {params.reference_images})"
+            f"predict.knn_neighbours = {params.knn_neighbours}: there are only {len(drawn)} images "
+            f"of split 'train' to compare with (predict.knn_images = {params.knn_images})"
         )
     return drawn
 
@@ -104,12 +104,12 @@ def draw_reference(splits: pd.DataFrame, params: PredictParams) -> pd.DataFrame:
 def neighbour_table(
     images: "pd.Series[str]", known: "pd.Series[str]", distances: FloatArray, positions: IntArray
 ) -> pd.DataFrame:
-    """Return one row per image and place; distances and positions as from `reference.nearest`."""
+    """Return one row per image and neighbour; distances and positions are those of `nearest`."""
     count = positions.shape[1]
     return pd.DataFrame(
         {
             "image": images.to_numpy().repeat(count),
-            "place": np.tile(np.arange(1, count + 1), len(images)),
+            "position": np.tile(np.arange(1, count + 1), len(images)),
             "neighbour": known.to_numpy()[positions.ravel()],
             "distance": distances.ravel(),
         }
@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if accelerator.is_main_process:
         write_table(predictions.table, args.predictions, PREDICTIONS)
         write_table(predictions.neighbours, args.neighbours, NEIGHBOURS)
-        save_reference(predictions.reference, args.reference)
+        save_knn_index(predictions.knn_index, args.knn_index)
 
 
 if __name__ == "__main__":

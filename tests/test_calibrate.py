@@ -17,7 +17,7 @@ from src.evaluation.ranking import Ranking
 from src.inference.predictions import PREDICTIONS
 from tests.helpers.make_predictions import make_predictions
 
-PARAMS = CalibrateParams(far_quantile=0.9, bootstrap_rounds=50, confidence=0.95, seed=0)
+PARAMS = CalibrateParams(ood_quantile=0.9, bootstrap_rounds=50, confidence=0.95, seed=0)
 PATHS = ["predictions.csv", "calibration.json", "calibrate.json"]
 
 
@@ -85,7 +85,7 @@ def test_every_decision_is_free_of_the_test_labels(
     calibration = load_calibration(tmp_path / PATHS[1])
     assert document["temperature"] == calibration.temperature
     assert document["threshold"] == calibration.threshold
-    assert document["far_distance"] == calibration.far_distance
+    assert document["ood_distance"] == calibration.ood_distance
 
 
 def test_the_document_holds_what_it_did_to_validation(validation: pd.DataFrame) -> None:
@@ -98,8 +98,8 @@ def test_the_document_holds_what_it_did_to_validation(validation: pd.DataFrame) 
 def test_the_asked_share_of_validation_is_not_far(validation: pd.DataFrame) -> None:
     calibration, _ = calibrate(validation, PARAMS)
 
-    near = validation["distance"] <= calibration.far_distance
-    assert near.mean() == pytest.approx(PARAMS.far_quantile, abs=0.01)
+    near = validation["distance"] <= calibration.ood_distance
+    assert near.mean() == pytest.approx(PARAMS.ood_quantile, abs=0.01)
 
 
 def test_the_threshold_is_of_calibrated_scores(validation: pd.DataFrame) -> None:

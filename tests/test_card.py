@@ -17,7 +17,7 @@ METRICS: dict[str, Any] = {
             "temperature_low": 0.5,
             "temperature_high": 1.25,
             "threshold": 0.625,
-            "far_distance": 0.375,
+            "ood_distance": 0.375,
         }
     },
     "evaluate": {
@@ -33,7 +33,7 @@ METRICS: dict[str, Any] = {
         "confusion": {"true_positives": 10, "false_negatives": 30, "true_negatives": 1200},
         "recall": {"glide": 0.25, "gan|x": 0.875},
         "specificity": {"coco": 1.0},
-        "unlike_training": 0.0625,
+        "ood_share": 0.0625,
         "slices": {"tested": 12, "worse_than_rest": 3},
     },
     "shortcuts": {"auroc": {"mean_colour": {"value": 0.6, "low": 0.55, "high": 0.65}}},

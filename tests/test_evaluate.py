@@ -63,8 +63,8 @@ def test_figures_are_those_of_calibrated_test_images_at_the_frozen_threshold(
     for name, value in expected.items():
         assert document["test"][name] == pytest.approx(value, rel=1e-5), name
     assert sum(document["confusion"].values()) == len(test)
-    far = (test["distance"] > CALIBRATION.far_distance).mean()
-    assert document["unlike_training"] == pytest.approx(far)
+    far = (test["distance"] > CALIBRATION.ood_distance).mean()
+    assert document["ood_share"] == pytest.approx(far)
     assert set(document["recall"]) == {"cycle_gan", "lama", "stylegan2"}
     assert set(document["specificity"]) == {"cycle_gan", "coco", "ffhq"}
     for name in ("mcc", "ap", "auroc", "balanced_accuracy", "calibration_error", "brier_error"):

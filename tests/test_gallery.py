@@ -17,7 +17,7 @@ from tests.test_predict import ARGUMENTS, PARAMS
 
 PATHS = [
     *("errors.csv", "neighbours.csv", "splits.csv", "raw"),
-    *("detector.safetensors", "detector.json", "reference.safetensors", "sheets"),
+    *("detector.safetensors", "detector.json", "knn_index.safetensors", "sheets"),
 ]
 HEIGHT = 8 + 200 + 2 * 16  # of a row: gap, tile, two lines
 
@@ -59,7 +59,7 @@ def test_each_error_stands_beside_its_heatmap_and_its_neighbours(folder: Path) -
 
     sheets = {path.name: decode(path.read_bytes()) for path in (folder / "sheets").iterdir()}
     assert set(sheets) == {"false_positives.png", "false_negatives.png"}
-    columns = 2 + PARAMS.neighbours
+    columns = 2 + PARAMS.knn_neighbours
     for name, rows in (("false_positives.png", 2), ("false_negatives.png", 1)):
         assert sheets[name].shape == (16 + 2 * 8 + rows * HEIGHT, 8 + columns * 208, 3)
     # Each tile holds a picture.

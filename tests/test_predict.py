@@ -12,20 +12,20 @@ from src import predict as stage
 from src.core.cli import InputError
 from src.core.tables import read_table
 from src.dataset.columns import SPLIT_TABLE
-from src.inference.knn_distance import load_reference
+from src.inference.knn_distance import load_knn_index
 from src.inference.predictions import NEIGHBOURS, PREDICTIONS
 from src.models.shared.detector import build_detector
-from src.predict import PredictParams, draw_reference, predict
+from src.predict import PredictParams, draw_knn_images, predict
 from tests.helpers.make_training import MODEL, write_detector_inputs
 
 PARAMS = PredictParams(
-    crops_per_side=2, batch_size=4, threads=1, reference_images=5, neighbours=2, seed=0
+    crops_per_side=2, batch_size=4, threads=1, knn_images=5, knn_neighbours=2, seed=0
 )
-OUTPUTS = ("predictions.csv", "neighbours.csv", "reference.safetensors")
+OUTPUTS = ("predictions.csv", "neighbours.csv", "knn_index.safetensors")
 ARGUMENTS = [
     *("--splits", "splits.csv", "--raw", "raw"),
     *("--weights", "detector.safetensors", "--config", "detector.json"),
-    *("--predictions", OUTPUTS[0], "--neighbours", OUTPUTS[1], "--reference", OUTPUTS[2]),
+    *("--predictions", OUTPUTS[0], "--neighbours", OUTPUTS[1], "--knn-index", OUTPUTS[2]),
 ]
 
 
@@ -55,11 +55,11 @@ def test_neighbours_are_training_images_and_the_last_gives_the_distance(folder: 
     neighbours = read_table(folder / "neighbours.csv", NEIGHBOURS)
     splits = read_table(folder / "splits.csv", SPLIT_TABLE).set_index("image_id")
     assert (splits.loc[neighbours["neighbour"], "split"] == "train").all()
-    assert neighbours["place"].tolist() == [1, 2] * len(predictions)
-    last = neighbours[neighbours["place"] == 2].set_index("image")["distance"]
+    assert neighbours["position"].tolist() == [1, 2] * len(predictions)
+    last = neighbours[neighbours["position"] == 2].set_index("image")["distance"]
     pd.testing.assert_series_equal(predictions["distance"], last, check_names=False)
-    reference = load_reference(folder / "reference.safetensors")
-    assert (len(reference.features), reference.crops_per_side, reference.neighbours) == (5, 2, 2)
+    index = load_knn_index(folder / "knn_index.safetensors")
+    assert (len(index.features), index.crops_per_side, index.neighbours) == (5, 2, 2)
 
 
 def test_scores_do_not_depend_on_the_other_images(folder: Path) -> None:
@@ -76,19 +76,19 @@ def test_scores_do_not_depend_on_the_other_images(folder: Path) -> None:
         np.testing.assert_allclose(alone[column], expected[column], atol=1e-5)
 
 
-def test_a_larger_reference_holds_the_smaller_one(folder: Path) -> None:
+def test_a_larger_index_holds_the_smaller_one(folder: Path) -> None:
     splits = pd.read_csv(folder / "splits.csv")
-    small = draw_reference(splits, PARAMS)
-    large = draw_reference(splits.iloc[::-1], replace(PARAMS, reference_images=7))
+    small = draw_knn_images(splits, PARAMS)
+    large = draw_knn_images(splits.iloc[::-1], replace(PARAMS, knn_images=7))
     assert list(large["image_id"][:5]) == list(small["image_id"])
-    assert list(draw_reference(splits, replace(PARAMS, seed=1))["image_id"]) != list(
+    assert list(draw_knn_images(splits, replace(PARAMS, seed=1))["image_id"]) != list(
         small["image_id"]
     )
 
 
 def test_a_seed_is_one_that_ranks_can_take(folder: Path) -> None:
     splits = pd.read_csv(folder / "splits.csv")
-    assert len(draw_reference(splits, replace(PARAMS, seed=2**64 - 1))) == 5
+    assert len(draw_knn_images(splits, replace(PARAMS, seed=2**64 - 1))) == 5
     with pytest.raises(ValidationError, match="less than 18446744073709551616"):
         replace(PARAMS, seed=2**64)
 
@@ -96,7 +96,7 @@ def test_a_seed_is_one_that_ranks_can_take(folder: Path) -> None:
 def test_too_few_training_images_are_named(folder: Path) -> None:
     splits = pd.read_csv(folder / "splits.csv")
     with pytest.raises(InputError, match=r"neighbours = 9: there are only 8 images .* 'train'"):
-        draw_reference(splits, replace(PARAMS, reference_images=90, neighbours=9))
+        draw_knn_images(splits, replace(PARAMS, knn_images=90, knn_neighbours=9))
 
 
 @pytest.mark.parametrize("arguments", [[], ARGUMENTS[2:], ["image.jpg", *ARGUMENTS]])

@@ -14,6 +14,13 @@ PARAMS_YAML = Path("params.yaml")
 # For `@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)`: no conversions, no extra keys.
 STRICT = ConfigDict(extra="forbid", strict=True)
 
+# What parameters were called before -> what they are called now.
+RENAMED = {
+    "calibrate.far_quantile": "calibrate.ood_quantile",
+    "predict.neighbours": "predict.knn_neighbours",
+    "predict.reference_images": "predict.knn_images",
+}
+
 Params = TypeVar("Params")
 
 
@@ -51,6 +58,8 @@ def _explain(error: ValidationError, section: str, path: Path) -> str:
     for fault in error.errors():
         key = ".".join(map(str, (section, *fault["loc"])))
         match fault["type"]:
+            case "unexpected_keyword_argument" if key in RENAMED:
+                lines.append(f"{key} is called {RENAMED[key]} now")
             case "unexpected_keyword_argument":
                 lines.append(f"{key} is not a parameter")
             case "missing" | "missing_argument":

@@ -20,7 +20,7 @@ class Calibration:
 
     temperature: Annotated[float, Field(gt=0)]  # divides the logit; 1 leaves it alone
     threshold: Annotated[float, Field(ge=0, le=1)]  # P(fake) from which an image is called fake
-    far_distance: Annotated[float, Field(ge=0)]  # above it an image is unlike the training images
+    ood_distance: Annotated[float, Field(ge=0)]  # above it an image is out of distribution
 
     def probability(self, logits: FloatArray) -> FloatArray:
         """Return P(fake), in [0, 1], of log odds of any shape; it ranks as they do."""

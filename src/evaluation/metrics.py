@@ -128,7 +128,7 @@ def calibration_square(residuals: FloatArray, starts: IntArray, weights: FloatAr
 
     That is, over images, the mean of (mean score - share of fakes)^2 in the bin of an image.
     `residuals` are y_score - y_true, shape (n,), bin after bin; `starts` says where each begins
-    (`bin_starts`). Noise alone makes it positive: `intervals.debiased_root` takes that out again.
+    (`bin_starts`). Noise alone makes it positive: `debiased_root` takes that out again.
 
     Source: Kumar, Liang and Ma 2019, Verified Uncertainty Calibration (NeurIPS), definition 2.3.
     """

@@ -58,7 +58,7 @@ def slice_table(test: pd.DataFrame, threshold: float, params: EvaluateParams) ->
     """Return one row per slice and class, first those that the rest of their class beats clearest.
 
     `test` comes from `with_parts`. Columns: name, by, value, label, images, groups, few, correct
-    and its ends (see `judgement.slices`), difference (from the rest of the class), p (of a rate
+    and its ends (see `results.slices`), difference (from the rest of the class), p (of a rate
     no lower than the rest's), p_adjusted (Holm: of any p among them all). p is NaN where slice
     or rest have a single group.
     """

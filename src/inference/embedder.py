@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
@@ -67,15 +68,19 @@ class Embedder(nn.Module):
         logits = network(self.detector.normalised(images))
         return torch.cat([logits, self._seen.features.to(logits.dtype)], dim=1)
 
-    def of_crops(self, crops: Crops) -> Tensor:
-        """Return logits and features side by side, (B, classes + width), float32, on the CPU."""
+    def embed(self, images: Sequence[Crops]) -> Embedding:
+        """Return logits and features of `images`, as many crops of each, (crops, H, W, 3)."""
+        of_crops = self._of_crops(np.concatenate(images))
+        return self.split(of_crops.view(len(images), len(images[0]), -1).mean(1))
+
+    def _of_crops(self, crops: Crops) -> Tensor:
         pixels = torch.from_numpy(np.ascontiguousarray(crops)).to(self.detector.mean.device)
         both: Tensor = self(pixels)
         return both.float().cpu()
 
     def logits(self, crops: Crops) -> Float32Array:
         """Return the logits of crops, (B, classes)."""
-        of_classes: Float32Array = self.of_crops(crops)[:, : self.classes].numpy()
+        of_classes: Float32Array = self._of_crops(crops)[:, : self.classes].numpy()
         return of_classes
 
     def split(self, both: Tensor) -> Embedding:

@@ -1,4 +1,4 @@
-"""Training images as the detector sees them -> how far from them another image lies."""
+"""Features of training images -> the kNN distance of another image: is it out of distribution?"""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ _DIGITS = 6  # of a distance: what lies below is noise of the hardware
 _KEY = "scoring"  # two keys of metadata would come out in random order
 
 
-class Reference(NamedTuple):
+class KnnIndex(NamedTuple):
     """Features of training images, and what must not differ when an image is compared."""
 
     features: NDArray[np.float16]  # (images, width), each of length 1
@@ -33,29 +33,29 @@ def to_unit_length(features: Float32Array) -> Float32Array:
     return scaled
 
 
-def nearest(reference: Reference, features: Float32Array) -> tuple[FloatArray, IntArray]:
-    """Return distances and positions of the nearest reference images, (n, neighbours) each.
+def nearest(index: KnnIndex, features: Float32Array) -> tuple[FloatArray, IntArray]:
+    """Return distances and positions of the nearest images of `index`, (n, neighbours) each.
 
     Distances are Euclidean, in [0, 2], between features of length 1; the nearest comes first.
 
     Source: Sun, Ming, Zhu and Li 2022, Out-of-Distribution Detection with Deep Nearest Neighbors
     (ICML); the last of the distances is their score.
     """
-    search = NearestNeighbors(n_neighbors=reference.neighbours, algorithm="brute")
-    search.fit(reference.features.astype(np.float32))
+    search = NearestNeighbors(n_neighbors=index.neighbours, algorithm="brute")
+    search.fit(index.features.astype(np.float32))
     distances, positions = search.kneighbors(to_unit_length(features))
     return distances.astype(np.float64).round(_DIGITS), positions.astype(np.int64)
 
 
-def save_reference(reference: Reference, path: Path) -> None:
-    """Write `reference`, which `load_reference` reads."""
-    scoring = {name: getattr(reference, name) for name in ("crops_per_side", "neighbours")}
+def save_knn_index(index: KnnIndex, path: Path) -> None:
+    """Write `index`, which `load_knn_index` reads."""
+    scoring = {name: getattr(index, name) for name in ("crops_per_side", "neighbours")}
     with replacing(path) as temporary:
-        save_file({"features": reference.features}, temporary, {_KEY: json.dumps(scoring)})
+        save_file({"features": index.features}, temporary, {_KEY: json.dumps(scoring)})
 
 
-def load_reference(path: Path) -> Reference:
-    """Return the reference at `path`.
+def load_knn_index(path: Path) -> KnnIndex:
+    """Return the index at `path`.
 
     Raises:
         InputError: it is damaged, or not one of ours.
@@ -63,6 +63,6 @@ def load_reference(path: Path) -> Reference:
     try:
         with safe_open(path, "numpy") as file:
             scoring = json.loads((file.metadata() or {})[_KEY])
-            return Reference(file.get_tensor("features"), **scoring)
+            return KnnIndex(file.get_tensor("features"), **scoring)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise InputError(f"{path} holds no reference images: {error}") from error
+        raise InputError(f"{path} is no kNN index: {error}") from error

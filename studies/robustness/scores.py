@@ -19,7 +19,7 @@ from src.images.crops import Crops, GridCrops
 from src.images.decode import RGBImage
 from src.images.loader import ImageSet, build_loader, consecutive, default_workers
 from src.inference.embedder import Embedder
-from src.inference.knn_distance import load_reference
+from src.inference.knn_distance import load_knn_index
 from src.inference.log_odds import fake_logit
 from src.inference.scorer import prepare_torch
 from src.models.shared.detector import Detector, load_detector
@@ -94,7 +94,7 @@ def drawn(test: pd.DataFrame, params: RobustnessParams) -> pd.DataFrame:
 def main(argv: Sequence[str] | None = None) -> None:
     """Score the test images in every condition."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("splits_csv", "raw", "weights", "config", "reference", "logits_csv"):
+    for name in ("splits_csv", "raw", "weights", "config", "knn_index", "logits_csv"):
         parser.add_argument(name, type=Path)
     args = parser.parse_args(argv)
     params = load_params(RobustnessParams, "robustness", PARAMS)
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(f"{args.splits_csv} has no test image")
     prepare_torch(params.threads)
     detector = load_detector(args.weights, args.config)
-    crops_per_side = load_reference(args.reference).crops_per_side
+    crops_per_side = load_knn_index(args.knn_index).crops_per_side
     table = scores(test, args.raw, detector, crops_per_side, params)
     write_table(table, args.logits_csv, logits_schema(params))
 

@@ -6,9 +6,11 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 from pydantic.dataclasses import dataclass
+from ruamel.yaml import YAML
 
 from src.core.cli import InputError
-from src.core.params import STRICT, load_params
+from src.core.params import RENAMED, STRICT, load_params
+from tests.conftest import ROOT
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -80,3 +82,21 @@ def test_a_file_in_another_encoding_is_an_error_that_says_so(tmp_path: Path) -> 
 def test_a_missing_file_is_an_error_of_the_system(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"params\.yaml"):
         load_params(Section, "train", tmp_path / "params.yaml")
+
+
+def test_a_renamed_parameter_is_answered_with_its_new_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RENAMED, "train.rate", "train.learning_rate")
+    path = write(tmp_path, "train: {rate: 1e-4, epochs: 3, flip: true}\n")
+    with pytest.raises(InputError, match=r"train\.rate is called train\.learning_rate now"):
+        load_params(Section, "train", path)
+
+
+def test_renamed_parameters_are_those_of_params_yaml() -> None:
+    sections = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
+    for old, new in RENAMED.items():
+        section, key = new.split(".")
+        assert key in sections[section], new
+        section, key = old.split(".")
+        assert key not in sections.get(section, {}), old

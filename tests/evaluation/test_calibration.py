@@ -46,10 +46,10 @@ def test_what_is_saved_is_read(tmp_path: Path) -> None:
     ("text", "message"),
     [
         (
-            '{"temperature": 0, "threshold": 0.5, "far_distance": 1.0}',
+            '{"temperature": 0, "threshold": 0.5, "ood_distance": 1.0}',
             "temperature: Input should be greater than 0",
         ),
-        ('{"temperature": 1.0, "far_distance": 1.0}', "threshold: Field required"),
+        ('{"temperature": 1.0, "ood_distance": 1.0}', "threshold: Field required"),
         ("[", "Invalid JSON"),
     ],
 )

@@ -25,7 +25,7 @@ METHODS = {
     ("lama", "other", FAKE): 0.4,
 }
 IMAGES_PER_GROUP = 2
-CALIBRATION = Calibration(temperature=0.8, threshold=0.45, far_distance=0.9)
+CALIBRATION = Calibration(temperature=0.8, threshold=0.45, ood_distance=0.9)
 
 
 def make_predictions(images_per_method: int, seed: int, strength: float = 1.0) -> pd.DataFrame:

@@ -6,31 +6,31 @@ from safetensors.numpy import save_file
 
 from src.core.cli import InputError
 from src.inference.knn_distance import (
-    Reference,
-    load_reference,
+    KnnIndex,
+    load_knn_index,
     nearest,
-    save_reference,
+    save_knn_index,
     to_unit_length,
 )
 
 
-def make_reference(neighbours: int = 2) -> Reference:
+def make_index(neighbours: int = 2) -> KnnIndex:
     features = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
-    return Reference(to_unit_length(features).astype(np.float16), 3, neighbours)
+    return KnnIndex(to_unit_length(features).astype(np.float16), 3, neighbours)
 
 
 def test_distances_are_those_worked_by_hand() -> None:
     known = np.array([[1, 0], [0, 1], [-1, 0]], dtype=np.float16)
-    distances, positions = nearest(Reference(known, 1, 3), np.array([[5, 0]], dtype=np.float32))
+    distances, positions = nearest(KnnIndex(known, 1, 3), np.array([[5, 0]], dtype=np.float32))
 
     assert positions.tolist() == [[0, 1, 2]]
     assert distances[0] == pytest.approx([0, np.sqrt(2), 2])
 
 
 def test_a_training_image_lies_at_no_distance_whatever_its_length() -> None:
-    reference = make_reference()
-    features = 7 * reference.features.astype(np.float32)
-    distances, positions = nearest(reference, features)
+    index = make_index()
+    features = 7 * index.features.astype(np.float32)
+    distances, positions = nearest(index, features)
 
     assert positions[:, 0].tolist() == list(range(20))
     assert distances[:, 0].max() < 1e-3
@@ -38,23 +38,23 @@ def test_a_training_image_lies_at_no_distance_whatever_its_length() -> None:
 
 
 def test_features_of_nothing_have_a_direction_too() -> None:
-    assert np.isfinite(nearest(make_reference(), np.zeros((1, 8), dtype=np.float32))[0]).all()
+    assert np.isfinite(nearest(make_index(), np.zeros((1, 8), dtype=np.float32))[0]).all()
 
 
 def test_what_is_saved_is_read_and_two_files_are_equal(tmp_path: Path) -> None:
-    reference = make_reference()
+    index = make_index()
     for name in ("one", "two"):
-        save_reference(reference, tmp_path / name)
-    loaded = load_reference(tmp_path / "one")
+        save_knn_index(index, tmp_path / name)
+    loaded = load_knn_index(tmp_path / "one")
 
-    np.testing.assert_array_equal(loaded.features, reference.features)
-    assert loaded[1:] == reference[1:]
+    np.testing.assert_array_equal(loaded.features, index.features)
+    assert loaded[1:] == index[1:]
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-def test_what_is_no_reference_is_refused(tmp_path: Path) -> None:
+def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken").write_bytes(b"nothing")
     save_file({"features": np.zeros((1, 1))}, tmp_path / "foreign")
     for name in ("broken", "foreign"):
-        with pytest.raises(InputError, match=f"{name} holds no reference images"):
-            load_reference(tmp_path / name)
+        with pytest.raises(InputError, match=f"{name} is no kNN index"):
+            load_knn_index(tmp_path / name)

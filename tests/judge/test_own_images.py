@@ -25,13 +25,13 @@ from src.evaluation.calibration import Calibration, save_calibration
 from src.explanation.occlusion import paint
 from src.images.decode import decode
 from src.images.shards import ShardReader
-from src.inference.knn_distance import load_reference, save_reference
+from src.inference.knn_distance import load_knn_index, save_knn_index
 from src.inference.predictions import PREDICTIONS
 from tests.conftest import ROOT
 from tests.helpers.make_training import write_detector_inputs
 from tests.test_predict import ARGUMENTS, PARAMS
 
-CALIBRATION = Calibration(temperature=0.5, threshold=0.6, far_distance=0.01)
+CALIBRATION = Calibration(temperature=0.5, threshold=0.6, ood_distance=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("REAL_OR_GENERATED_WORKERS", "0")
         stage.main(ARGUMENTS)
         (folder / "models").mkdir()
-        for name in ("detector.safetensors", "detector.json", "reference.safetensors"):
+        for name in ("detector.safetensors", "detector.json", "knn_index.safetensors"):
             shutil.copy(folder / name, folder / "models" / name)
         save_calibration(CALIBRATION, folder / "models/calibration.json")
         splits = read_table(folder / "splits.csv", SPLIT_TABLE)
@@ -88,7 +88,7 @@ def test_a_folder_is_judged_as_the_stage_judges_it(
         assert found["probability"] == pytest.approx(probability, abs=1e-5)
         assert found["distance"] == pytest.approx(row["distance"], abs=1e-4)
         assert found["verdict"] == ("fake" if probability >= CALIBRATION.threshold else "real")
-        assert found["unlike_training"] == (found["distance"] > CALIBRATION.far_distance)
+        assert found["unlike_training"] == (found["distance"] > CALIBRATION.ood_distance)
 
 
 def test_what_is_no_image_is_named_and_the_rest_is_judged(
@@ -328,25 +328,25 @@ def test_without_images_or_without_a_model_the_message_says_what_to_do(
         load_judge(tmp_path / "models")
 
 
-def test_a_reference_of_another_model_or_of_too_few_images_is_named(
+def test_a_knn_index_of_another_model_or_of_too_few_images_is_named(
     trained: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(trained / "models", tmp_path / "models")
-    path = tmp_path / "models/reference.safetensors"
-    reference = load_reference(path)
-    width = reference.features.shape[1]
+    path = tmp_path / "models/knn_index.safetensors"
+    index = load_knn_index(path)
+    width = index.features.shape[1]
     faulty = {
-        rf"features of shape .* makes {width} of an image.*`dvc pull`": reference._replace(
-            features=np.ascontiguousarray(reference.features[:, 1:])
+        rf"features of shape .* makes {width} of an image.*`dvc pull`": index._replace(
+            features=np.ascontiguousarray(index.features[:, 1:])
         ),
-        r"asks for the \d+ nearest of its 1 images .*`dvc pull`": reference._replace(
-            features=reference.features[:1]
+        r"asks for the \d+ nearest of its 1 images .*`dvc pull`": index._replace(
+            features=index.features[:1]
         ),
-        "asks for the 0 nearest": reference._replace(neighbours=0),
+        "asks for the 0 nearest": index._replace(neighbours=0),
     }
     for message, other in faulty.items():
-        save_reference(other, path)
-        with pytest.raises(InputError, match=rf"reference\.safetensors .*{message}"):
+        save_knn_index(other, path)
+        with pytest.raises(InputError, match=rf"knn_index\.safetensors .*{message}"):
             load_judge(tmp_path / "models")
 
 

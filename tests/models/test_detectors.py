@@ -89,7 +89,7 @@ def test_a_toy_is_learnt_saved_and_predicted(
     save_config(training.detector.config, tmp_path / "d.json")
     loaded = load_detector(tmp_path / "d.safetensors", tmp_path / "d.json")
     params = PredictParams(
-        crops_per_side=1, batch_size=8, threads=1, reference_images=8, neighbours=1, seed=0
+        crops_per_side=1, batch_size=8, threads=1, knn_images=8, knn_neighbours=1, seed=0
     )
     judged = predict(table, root, loaded, params, Accelerator(cpu=True))
     assert np.isfinite(judged.table["distance"]).all()  # whatever the network, it has features

@@ -165,7 +165,7 @@ def test_what_is_held_out_is_judged_apart_against_the_other_class_of_test() -> N
         worst_images=1,
         seed=0,
     )
-    frozen = Calibration(temperature=1.0, threshold=0.5, far_distance=1.0)
+    frozen = Calibration(temperature=1.0, threshold=0.5, ood_distance=1.0)
     document, _ = evaluate(table, make_measures(table), frozen, asked)
     assert document["test"]["auroc"] == 1
     assert document["recall"] == {"gan": 1.0}

@@ -50,7 +50,7 @@ FEW = RobustnessParams(
     batch_size=4,
     threads=1,
 )
-CALIBRATION = Calibration(temperature=0.8, threshold=0.45, far_distance=1.0)
+CALIBRATION = Calibration(temperature=0.8, threshold=0.45, ood_distance=1.0)
 WANTED = [Condition("jpeg", 30), Condition("blur", 1.0), Condition("resize", 0.5)]
 
 
@@ -70,7 +70,7 @@ def test_an_image_is_decoded_once_and_scored_as_the_stage_predict_does(
         name="beit3_nano", backbone="", weights="none", image_size=32, view="native", drop_path=0.0
     )
     detector = build_detector(model, ("real", "fake"), seed=0).eval()
-    params = PredictParams(2, 4, 1, reference_images=4, neighbours=1, seed=0)
+    params = PredictParams(2, 4, 1, knn_images=4, knn_neighbours=1, seed=0)
     expected = predict(table, tmp_path / "raw", detector, params, Accelerator()).table
     decoded = []
 
