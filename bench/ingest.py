@@ -28,17 +28,18 @@ import pyarrow as pa
 from src.core.hashing import image_key
 from src.core.tables import FAKE
 from src.dataset.raw import ShardLimits, write_raw
+from src.sources.local.cache import Cache
 from src.sources.origins import open_origin, with_archives
-from src.sources.origins.cache import Cache
+from src.sources.origins.addresses import find_place, parse_address
 from src.sources.origins.range_reader import ListedOrigin
-from src.sources.origins.urls import find_place, http_store
+from src.sources.origins.stores import Store, http_store
 from src.sources.shared.origin_source import OriginSource, fetch_into
 from tools.remote.s3_server import Identity, S3Server
 
 IMAGE_BYTES = 12_000
 PART_BYTES = 8 * 2**20  # of an upload, as the AWS tools cut it
 TICKS = os.sysconf("SC_CLK_TCK")
-LOOSE, TARS, ZIP, TAR = (f"s3://bench/{place}" for place in ("loose", "tar", "x.zip", "x.tar"))
+LOOSE, TARS, ZIP = (f"s3://bench/{place}" for place in ("loose", "tar", "x.zip"))
 
 Work = Callable[[Path], int]  # fills a new folder; returns how many images it has brought
 
@@ -84,7 +85,7 @@ def main() -> None:
 def own_works(files: Mapping[str, bytes], web: str) -> dict[str, tuple[int, Work]]:
     """Return what is measured of this project, by name, and how many images it brings.
 
-    `web` is where the zip is without S3, from a server that sends many ranges with one answer.
+    `web` is where the zip is without S3.
     """
     subset = drawn(files)
     return {
@@ -93,7 +94,6 @@ def own_works(files: Mapping[str, bytes], web: str) -> dict[str, tuple[int, Work
         "tar shards: ours, to data/raw": (len(files), lambda t: ours_to_raw(TARS, t)),
         "zip: ours": (len(files), lambda t: ours(ZIP, None, t)[0]),
         "10 % of zip: ours": (len(subset), lambda t: ours(ZIP, subset, t)[0]),
-        "10 % of tar: ours": (len(subset), lambda t: ours(TAR, subset, t)[0]),
         "10 % of zip by HTTP: ours": (len(subset), lambda t: ours(web, subset, t)[0]),
     }
 
@@ -101,12 +101,11 @@ def own_works(files: Mapping[str, bytes], web: str) -> dict[str, tuple[int, Work
 def bare_works(files: Mapping[str, bytes], web: str) -> dict[str, tuple[int, Work]]:
     """Return what obstore takes that reads the same and throws it away: what is possible here."""
     names, count = [f"loose/{name}" for name in files], len(drawn(files))
-    of_zip, of_tar = (spans(url, drawn(files)) for url in (ZIP, TAR))
+    of_zip = spans(ZIP, drawn(files))
     s3, http = connect(), http_store(web.rpartition("/")[0])
     return {
         "loose: bare obstore": (len(names), lambda _: bare_obstore(names)),
         "10 % of zip: bare obstore": (count, lambda _: bare_ranges(s3, "x.zip", of_zip, count)),
-        "10 % of tar: bare obstore": (count, lambda _: bare_ranges(s3, "x.tar", of_tar, count)),
         "10 % of zip by HTTP: bare obstore": (
             count,
             lambda _: bare_ranges(http, "x.zip", of_zip, count),
@@ -161,7 +160,6 @@ def print_ratios(medians: Mapping[str, Sequence[float]]) -> None:
         ("tar shards: ours", "loose: aws s3 cp"),
         ("tar shards: ours", "loose: s5cmd"),
         ("10 % of zip: ours", "loose: s5cmd"),
-        ("10 % of tar: ours", "loose: s5cmd"),
         ("10 % of zip by HTTP: ours", "loose: s5cmd"),
         ("10 % of zip by HTTP: ours", "10 % of zip by HTTP: bare obstore"),
         ("10 % of zip: bare obstore", "loose: s5cmd"),
@@ -197,9 +195,8 @@ def print_waste(files: Mapping[str, bytes], folder: Path) -> None:
     """Print how many bytes are read for each byte of a subset's images."""
     subset = drawn(files)
     wanted = sum(len(files[name]) for name in subset)
-    for url in (ZIP, TAR):
-        read = ours(url, subset, folder / Path(url).name)[1]
-        print(f"10 % of {url}: {read / wanted:.2f} x the images' own bytes, directory apart")
+    read = ours(ZIP, subset, folder / "x.zip")[1]
+    print(f"10 % of {ZIP}: {read / wanted:.2f} x the images' own bytes, directory apart")
 
 
 def make_files(count: int) -> dict[str, bytes]:
@@ -211,18 +208,19 @@ def make_files(count: int) -> dict[str, bytes]:
 
 def connect() -> obstore.store.ObjectStore:
     """Return the bucket."""
-    return find_place("s3://bench").store._connect()
+    store = find_place(parse_address("s3://bench")).store
+    assert isinstance(store, Store)
+    return store._connect()
 
 
 def upload(files: Mapping[str, bytes]) -> None:
-    """Put the files on the server: loose, as two tar shards, as one zip, as one tar with index."""
+    """Put the files on the server: loose, as two tar shards, as one zip."""
     store = connect()
     for name, content in files.items():
         obstore.put(store, f"loose/{name}", content)
     halves = (sorted(files)[number::2] for number in range(2))
-    shards = (tar_of({name: files[name] for name in half})[0] for half in halves)
+    shards = (tar_of({name: files[name] for name in half}) for half in halves)
     archives = {f"tar/{number}.tar": shard for number, shard in enumerate(shards)}
-    archives["x.tar"], archives["x.tar.idx"] = tar_of(files)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as zipped:
         for name, content in files.items():
@@ -232,16 +230,15 @@ def upload(files: Mapping[str, bytes]) -> None:
         obstore.put(store, name, content, chunk_size=PART_BYTES)
 
 
-def tar_of(files: Mapping[str, bytes]) -> tuple[bytes, bytes]:
-    """Return a tar archive and its index, as NVIDIA DALI's wds2idx writes it."""
-    buffer, lines = io.BytesIO(), [f"v1.2 {len(files)}"]
+def tar_of(files: Mapping[str, bytes]) -> bytes:
+    """Return a tar archive."""
+    buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, content in files.items():
             header = tarfile.TarInfo(name)
             header.size = len(content)
-            lines.append(f"jpg {archive.offset + tarfile.BLOCKSIZE} {len(content)} {name}")
             archive.addfile(header, io.BytesIO(content))
-    return buffer.getvalue(), "\n".join([*lines, ""]).encode()
+    return buffer.getvalue()
 
 
 def ours(url: str, names: Sequence[str] | None, target: Path) -> tuple[int, int]:

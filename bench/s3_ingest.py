@@ -15,7 +15,6 @@ GOALS = {
     ("tar shards: ours", "loose: aws s3 cp"): 50,
     ("tar shards: ours", "loose: s5cmd"): 20,
     ("10 % of zip: ours", "loose: s5cmd"): 5,
-    ("10 % of tar: ours", "loose: s5cmd"): 5,
     ("loose: ours", "loose: s5cmd"): 0.77,
     ("loose: ours", "loose: bare obstore"): 0.77,
 }

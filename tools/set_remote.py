@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 from dvc.repo import Repo
 
 from src.core.cli import InputError, run
-from tools.dvc_files import editing
 from tools.remote.s3_errors import in_one_line
 
 logger = logging.getLogger("remote")
@@ -18,7 +17,6 @@ logger = logging.getLogger("remote")
 NAME = "storage"
 SECRETS = ("access_key_id", "secret_access_key", "session_token", "password", "sse_customer_key")
 BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-ANY_BUCKET_NAME = re.compile(r"[A-Za-z0-9._-]{3,255}")  # before 2018 in us-east-1, and elsewhere
 WHERE_SECRETS_GO = (
     "credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or from a "
     "profile (AWS_PROFILE), never from a file that Git keeps"
@@ -38,19 +36,13 @@ def set_remote(repo: Repo, name: str, url: str, endpoint: str | None) -> bool:
     check_endpoint(url, endpoint)
     path = Path(repo.config.files["repo"])
     before = path.read_bytes()
-    written = _as_written(url, repo)
-    if not written.isascii():
-        raise InputError(
-            f"URL={written}: DVC writes ASCII alone into .dvc/config; for a folder, name one whose "
-            "path is ASCII (sudo mount --bind gives it a second name)"
-        )
-    with editing(repo, "repo") as document:
+    with repo.config.edit("repo") as document:
         settings = document["remote"].setdefault(name, {})
         if found := [key for key in SECRETS if key in settings]:
             raise InputError(
                 f"{path}: remote {name!r} holds {found}: delete them; {WHERE_SECRETS_GO}"
             )
-        settings.update(url=written, verify="true")
+        settings.update(url=_as_written(url, repo), verify="true")
         settings.pop("endpointurl", None)
         if endpoint is not None:
             settings["endpointurl"] = endpoint
@@ -69,13 +61,10 @@ def check_url(url: str) -> None:
         raise InputError(f"the address holds more than bucket and path: {WHERE_SECRETS_GO}")
     match parts.scheme:
         case "s3":
-            if not parts.netloc or not ANY_BUCKET_NAME.fullmatch(parts.netloc):
+            if not BUCKET_NAME.fullmatch(parts.netloc):
                 raise InputError(
                     f"URL={url}: {parts.netloc!r} is not a bucket name; expected s3://bucket/path"
                 )
-            if not BUCKET_NAME.fullmatch(parts.netloc):
-                text = "%s is no name that AWS allows today; older buckets and other servers may"
-                logger.warning(text, parts.netloc)
         case "":
             if not url or Path(url).is_file():
                 raise InputError(f"URL={url}: expected s3://bucket/path or a folder")
@@ -96,7 +85,7 @@ def check_endpoint(url: str, endpoint: str | None) -> None:
         return
     if "@" in endpoint:
         raise InputError(f"the endpoint holds credentials: {WHERE_SECRETS_GO}")
-    if set("?#") & set(endpoint) or not endpoint.isascii():
+    if set("?#") & set(endpoint):
         raise InputError(f"the endpoint holds more than http(s)://host[:port]: {WHERE_SECRETS_GO}")
     try:
         parts = urlsplit(endpoint)

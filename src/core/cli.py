@@ -25,6 +25,10 @@ def keep_freed_memory() -> None:
 logger = logging.getLogger(__name__)
 
 
+# They log the address of every request, signature and all, and where credentials were found.
+_CHATTY = ("httpx2", "boto3", "botocore", "aiobotocore", "s3transfer")
+
+
 class InputError(ValueError):
     """What the user gave (a parameter, a file, a table) is wrong; the message says what to do."""
 
@@ -36,8 +40,8 @@ def run(main: Callable[[], None]) -> None:
     else is a bug of ours and keeps its traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    # It would tell the address of every request, signature and all.
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    for library in _CHATTY:
+        logging.getLogger(library).setLevel(logging.WARNING)
     try:
         main()
     except (InputError, OSError) as error:

@@ -11,21 +11,13 @@ import tarfile
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 from src.core.cli import InputError
 from src.core.files import replacing
 
 # Readers keep that many shards open; the usual limit of a process is 1024 files.
 _OPEN_SHARDS = 256
-
-
-class Member(NamedTuple):
-    """One file in a tar archive: its name, and where its bytes lie."""
-
-    name: str
-    offset: int  # bytes from the start of the archive
-    length: int  # bytes
+_END_PIECE = 2**20
 
 
 def write_shard(path: Path, members: Iterable[tuple[str, bytes]]) -> list[tuple[int, int]]:
@@ -52,31 +44,38 @@ def stored_size(length: int) -> int:
     return tarfile.BLOCKSIZE * (1 + math.ceil(length / tarfile.BLOCKSIZE))
 
 
-def index_shard(path: Path) -> list[Member]:
-    """Return the files of the tar archive at `path`, in its order.
+def read_tar(path: Path, name: str = "") -> list[tarfile.TarInfo]:
+    """Return the members of the tar archive at `path`, in its order; messages call it `name`.
 
     Raises:
         InputError: there is no such archive, or it is truncated or corrupt.
     """
     try:
         with tarfile.open(path, "r:") as archive:
-            members = [Member(m.name, m.offset_data, m.size) for m in archive if m.isfile()]
+            members = archive.getmembers()
             end = archive.offset
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such tar archive") from error
+        raise InputError(f"{name or path}: no such tar archive") from error
     except tarfile.TarError as error:
-        raise InputError(f"{path}: truncated or corrupt tar archive: {error}") from error
-    _check_end(path, end)
+        raise InputError(f"{name or path}: truncated or corrupt tar archive: {error}") from error
+    check_end(path, end, name)
     return members
 
 
-def _check_end(path: Path, end: int) -> None:
-    # tarfile takes a damaged header in the middle of an archive for its end, and says nothing.
+def check_end(path: Path, end: int, name: str = "") -> None:
+    """Raise InputError unless nothing but the mark of its end follows byte `end` of an archive.
+
+    tarfile takes a damaged header in the middle for the end, and says nothing.
+    """
     with path.open("rb") as file:
         file.seek(end)
-        rest = file.read()
-    if len(rest) < tarfile.BLOCKSIZE or rest.strip(b"\0"):
-        raise InputError(f"{path}: truncated or corrupt tar archive: no header at byte {end}")
+        rest = file.read(tarfile.BLOCKSIZE)
+        is_end = len(rest) == tarfile.BLOCKSIZE
+        while is_end and rest:
+            is_end = not rest.strip(b"\0")
+            rest = file.read(_END_PIECE)
+    if not is_end:
+        raise InputError(f"{name or path}: truncated or corrupt tar archive: no header at {end}")
 
 
 class ShardReader:

@@ -19,8 +19,8 @@ from pyarrow import compute as pc
 
 from src.core.cli import InputError
 from src.core.tables import FAKE, LABELS, REAL, parse_table
+from src.sources.local.cache import Cache, default_cache_path
 from src.sources.origins import Origin, Rows, open_origin
-from src.sources.origins.cache import Cache, default_cache_path
 from src.sources.shared.known_methods import IMAGES, METHODS, family_of, licence_of
 from src.sources.shared.origin_source import NOT_THERE, OriginSource, fetch_into, load, match_names
 

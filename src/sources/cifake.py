@@ -5,8 +5,8 @@ Source: Bird and Lotfi 2024, doi:10.1109/ACCESS.2024.3356122; Kaggle
 """
 
 from src.core.tables import FAKE, REAL
+from src.sources.local.cache import Cache, default_cache_path
 from src.sources.origins import open_origin
-from src.sources.origins.cache import Cache, default_cache_path
 from src.sources.shared.origin_source import OriginSource, match_names
 
 DEFAULT_ORIGIN = "kaggle://birdy654/cifake-real-and-ai-generated-synthetic-images/versions/3"

@@ -4,8 +4,8 @@ Source: Kaggle `ciplab/real-and-fake-face-detection`; its description explains t
 """
 
 from src.core.tables import FAKE, REAL
+from src.sources.local.cache import Cache, default_cache_path
 from src.sources.origins import open_origin
-from src.sources.origins.cache import Cache, default_cache_path
 from src.sources.shared.origin_source import OriginSource, match_names
 
 DEFAULT_ORIGIN = "kaggle://ciplab/real-and-fake-face-detection/versions/1"

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from src.core.cli import InputError
 from src.core.tables import FAKE, REAL, parse_table
+from src.sources.local.cache import Cache, default_cache_path
 from src.sources.origins import open_origin
-from src.sources.origins.cache import Cache, default_cache_path
 from src.sources.shared.known_methods import UNKNOWN_LICENCE
 from src.sources.shared.origin_source import OriginSource, load, match_names
 

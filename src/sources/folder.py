@@ -1,11 +1,6 @@
 """Images in ArtiFact's layout, or in a plain tree with the folders real and fake, anywhere."""
 
 import logging
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,18 +9,14 @@ from pyarrow import compute as pc
 from src.core.cli import InputError
 from src.core.tables import LABELS
 from src.sources import artifact
+from src.sources.local.cache import Cache, default_cache_path
+from src.sources.local.paths import IMAGE_SUFFIXES
 from src.sources.origins import Origin, open_origin
-from src.sources.origins.cache import Cache, default_cache_path
 from src.sources.shared.known_methods import UNKNOWN_LICENCE, family_of
 from src.sources.shared.origin_source import OriginSource, match_names
-from src.sources.shared.source import Plan, Provenance, Source
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"}
-)
-_TABLES = ("*/metadata.csv", "*/*/metadata.csv")
 _LAYOUTS = "<method>/metadata.csv (ArtiFact), or images in folders real and fake"
 # The first folder of these names says the class; hidden files are none of the data set's.
 _CLASSIFIED = (
@@ -33,98 +24,18 @@ _CLASSIFIED = (
     r"(?:(?P<method>[^/]+)/(?:[^/]+/)*)?[^/.][^/]*)$"
 )
 _SHOWN = 5  # folders in a message
-# Files in flight: enough to keep a slow disk busy, few enough to hold in memory.
-_READ_AHEAD = 256
 
 
-@dataclass(frozen=True)
-class Folder:
-    """The images below `root`."""
-
-    root: Path
-    images: pd.DataFrame
-    provenance: Provenance
-
-    def catalogue(self) -> pd.DataFrame:
-        """Return one row per image; `path` is where it lies below the root."""
-        return self.images
-
-    def plan(self, images: pd.DataFrame) -> Plan:
-        """Return how much is read; nothing of it needs fetching."""
-        sizes = [_size(self.root / path) for path in images["path"]]
-        kept = np.zeros(len(sizes), dtype=bool)
-        return Plan(kept, np.array(sizes, dtype=np.int64), sum(sizes), len(sizes), seconds=0)
-
-    def prepare(self, images: pd.DataFrame) -> dict[str, str]:
-        """Return which of these files are not there."""
-        named = zip(images["image_id"], images["path"], strict=True)
-        reason = f"not below {self.root} any more"
-        return {image_id: reason for image_id, path in named if not (self.root / path).is_file()}
-
-    def fetch(self, images: pd.DataFrame) -> Iterator[tuple[str, bytes]]:
-        """Yield `(image_id, encoded image)` for each of these rows, in their order."""
-        files = [self.root / path for path in images["path"]]
-        with ThreadPoolExecutor() as pool:
-            for start in range(0, len(files), _READ_AHEAD):
-                part = slice(start, start + _READ_AHEAD)
-                contents = pool.map(Path.read_bytes, files[part])
-                yield from zip(images["image_id"].iloc[part], contents, strict=True)
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
-def build(url: str) -> Source:
+def build(url: str) -> OriginSource:
     """Return the images at `url`, in ArtiFact's layout or in folders that name their class.
 
     Raises:
-        InputError: they are not there, laid out in neither way, or a name is not UTF-8.
+        InputError: they are not there, or laid out in neither way.
     """
-    root = Path(url).expanduser()
-    is_directory = url and "://" not in url and root.is_dir()
-    return (_directory(root) if is_directory else None) or _in_origin(url)
-
-
-def _directory(root: Path) -> Source | None:
-    """Return the files in `root`, behind links too; None: not both classes are there."""
-    folders = sorted(path.name for path in root.iterdir() if path.is_dir())
-    if listed := _listed(root):
-        if bare := [name for name in folders if name not in listed and name[0] != "."]:
-            logger.warning("%s: not used, without metadata.csv: %s", root, ", ".join(bare))
-        return artifact.build(str(root))
-    classes = {label: [f for f in folders if f.lower() == name] for label, name in LABELS.items()}
-    images = _read_tree(root, classes)
-    if images["label"].nunique() < len(LABELS):
-        return None  # or in archives there, which every origin unpacks
-    # The base name alone: outputs must not depend on where somebody keeps the directory.
-    return Folder(root, images, Provenance(root.resolve().name, "local", _licences(images)))
-
-
-def _listed(root: Path) -> set[str]:
-    """Return the folders in `root` that are methods of ArtiFact, or hold methods."""
-    tables = [table for pattern in _TABLES for table in root.glob(pattern)]
-    return {table.relative_to(root).parts[0] for table in tables}
-
-
-def _read_tree(root: Path, classes: Mapping[int, Sequence[str]]) -> pd.DataFrame:
-    rows = []
-    for label, folders in classes.items():
-        for file in (file for folder in folders for file in _images_below(root / folder)):
-            path = file.relative_to(root)
-            _check_encoding(path)
-            method = path.parts[1] if len(path.parts) > 2 else ""
-            rows.append((path.as_posix(), method, label))
-    return _completed(pd.DataFrame(rows, columns=["path", "method", "label"]))
-
-
-def _in_origin(url: str) -> OriginSource:
     cache = Cache(default_cache_path())
     origin = open_origin(url, cache)
     if artifact.is_listed(origin):
+        _report_unused(origin)
         return artifact.serve(origin, cache)
     files = match_names(origin, _CLASSIFIED, _expected(origin))
     suffix = files["path"].str.extract(r"(\.[^./]+)$")[0].str.lower()
@@ -135,6 +46,19 @@ def _in_origin(url: str) -> OriginSource:
     _check_classes(origin, images, label)
     catalogue = _completed(images[["path", "method", "member"]].assign(label=label, given_split=""))
     return OriginSource(origin, catalogue, _licences(catalogue), cache)
+
+
+def _report_unused(origin: Origin) -> None:
+    names = origin.names()
+    if names is None:
+        return
+    is_table = pc.match_substring_regex(names, r"^[^/]+/(?:[^/]+/)?metadata\.csv$")
+    listed, found = (
+        set(pc.unique(pc.replace_substring_regex(some, r"/.*$", "")).to_pylist())
+        for some in (names.filter(is_table), names.filter(pc.match_substring(names, "/")))
+    )
+    if listed and (bare := sorted(found - listed)):
+        logger.warning("%s: not used, without metadata.csv: %s", origin.url, ", ".join(bare))
 
 
 def _expected(origin: Origin) -> str:
@@ -158,33 +82,6 @@ def _check_classes(origin: Origin, images: pd.DataFrame, label: pd.Series) -> No
             f"{origin.url}: folders real and fake are in more than one place: {places}; move what "
             "is too much elsewhere, or set download.origin to one of them"
         )
-
-
-def _check_encoding(path: Path) -> None:
-    # Names of other encodings hold surrogates here, which no table or manifest can.
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-        raise InputError(
-            f"{shown}: this name is not UTF-8; rename the file or folder, or all of them at once: "
-            "convmv -r -f latin1 -t utf8 --notest FOLDER"
-        ) from error
-
-
-def _images_below(folder: Path) -> Iterator[Path]:
-    seen: set[Path] = set()
-    for directory, children, names in os.walk(folder, followlinks=True):
-        if (place := Path(directory).resolve()) in seen:
-            children.clear()  # a link to a folder above it, or a second one to the same folder
-            continue
-        seen.add(place)
-        children.sort()
-        files = [Path(directory, name) for name in sorted(names) if name[0] != "."]
-        images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
-        if len(images) < len(files):
-            logger.warning("%s: %d files are no images", directory, len(files) - len(images))
-        yield from images
 
 
 def _completed(images: pd.DataFrame) -> pd.DataFrame:

@@ -27,7 +27,8 @@ def test_a_bug_keeps_its_traceback() -> None:
 
 def test_addresses_of_requests_are_not_logged() -> None:
     run(lambda: None)  # a link may hold its signature
-    assert not logging.getLogger("httpx2").isEnabledFor(logging.INFO)
+    for library in ("httpx2", "botocore.credentials", "aiobotocore.credentials"):
+        assert not logging.getLogger(library).isEnabledFor(logging.INFO)
 
 
 def test_importing_a_stage_does_nothing() -> None:

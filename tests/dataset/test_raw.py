@@ -15,7 +15,7 @@ from src.core.hashing import image_key
 from src.core.tables import FAKE, REAL
 from src.dataset.columns import INDEX
 from src.dataset.raw import MANIFEST, ShardLimits, read_index, read_manifest, round_place, write_raw
-from src.images.shards import ShardReader, index_shard, stored_size
+from src.images.shards import ShardReader, read_tar, stored_size
 
 PROVENANCE = dict.fromkeys(("glide", "coco"), ("origin", "1", "MIT"))
 
@@ -61,8 +61,7 @@ def test_members_are_named_by_key_and_shards_by_method_and_class(raw: Path) -> N
     expected = [f"{name}{suffix}" for name in names for suffix in (".csv", ".tar")]
     assert sorted(path.name for path in raw.iterdir()) == [*expected, MANIFEST]
     assert (
-        index_shard(raw / "coco-real-00000.tar")[0].name
-        == f"{image_key('coco/a/000.JPG'):016x}.jpg"
+        read_tar(raw / "coco-real-00000.tar")[0].name == f"{image_key('coco/a/000.JPG'):016x}.jpg"
     )
 
 
@@ -90,7 +89,7 @@ def test_more_images_change_at_most_the_last_shard(
         for name in shards[:-1]:
             assert (few / name).read_bytes() == (many / name).read_bytes()
         for name, shard in read_manifest(many).methods["glide"].shards.items():
-            stored = sum(stored_size(m.length) for m in index_shard(many / name))
+            stored = sum(stored_size(m.size) for m in read_tar(many / name))
             assert shard.images <= limits.images
             assert stored <= limits.bytes or shard.images == 1
 

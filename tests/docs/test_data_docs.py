@@ -13,7 +13,7 @@ from src.core.cli import InputError
 from src.core.params import load_params
 from src.core.tables import FAKE, REAL
 from src.download import DownloadParams
-from src.sources.origins.cache import CACHE_VARIABLE
+from src.sources.local.cache import CACHE_VARIABLE
 from src.sources.shared.combined import Sources
 from src.sources.shared.subset import choose
 from tests.helpers import ROOT

@@ -74,15 +74,12 @@ def zip_of(files: Mapping[str, bytes], *, comment: bytes = b"", prefix: bytes = 
     return buffer.getvalue()
 
 
-def tar_of(files: Mapping[str, bytes]) -> tuple[bytes, bytes]:
-    """Return a tar archive and its index as DALI's wds2idx writes it."""
+def tar_of(files: Mapping[str, bytes]) -> bytes:
+    """Return a tar archive."""
     buffer = io.BytesIO()
-    lines = []
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, content in files.items():
             header = tarfile.TarInfo(name)
             header.size = len(content)
-            suffix, offset = name.rpartition(".")[2], archive.offset + tarfile.BLOCKSIZE
-            lines.append(f"{suffix} {offset} {len(content)} {name}")
             archive.addfile(header, io.BytesIO(content))
-    return buffer.getvalue(), "\n".join([f"v1.2 {len(lines)}", *lines, ""]).encode()
+    return buffer.getvalue()

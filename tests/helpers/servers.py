@@ -130,23 +130,6 @@ def part_of(data: bytes, request: Request, *, ranges: bool = True, etag: str = "
     return Answer(206, data[begin:end], headers | where)
 
 
-def parts_of(data: bytes, request: Request) -> Answer:
-    """Return what `part_of` does, and of many ranges all, as nginx answers them."""
-    spans = re.findall(r"(\d+)-(\d+)", request.headers.get("range", ""))
-    if len(spans) < 2:
-        return part_of(data, request)
-    body = b"".join(part(data, int(first), int(last) + 1) for first, last in spans)
-    kind = {"Content-Type": "multipart/byteranges; boundary=0001", "ETag": '"v1"'}
-    return Answer(206, body + b"\r\n--0001--\r\n", kind)
-
-
-def part(data: bytes, begin: int, end: int) -> bytes:
-    """Return one part of a body `multipart/byteranges`."""
-    where = f"Content-Range: bytes {begin}-{end - 1}/{len(data)}"
-    head = f"\r\n--0001\r\nContent-Type: application/zip\r\n{where}\r\n\r\n"
-    return head.encode() + data[begin:end]
-
-
 @contextmanager
 def serving(
     files: Mapping[str, bytes], *, ranges: bool = True, etag: str = "v1"

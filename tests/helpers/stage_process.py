@@ -12,8 +12,8 @@ from typing import Any
 from src import download
 from src.core import cli
 from src.dataset import raw
+from src.sources.local.cache import CACHE_VARIABLE
 from src.sources.origins import in_flight
-from src.sources.origins.cache import CACHE_VARIABLE
 from src.sources.shared import origin_source
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.core.cli import InputError
-from src.images.shards import ShardReader, index_shard, stored_size, write_shard
+from src.images.shards import ShardReader, read_tar, stored_size, write_shard
 
 MEMBERS = [("0a.jpg", b"x" * 700), ("0b.png", b""), ("0c.jpg", b"y" * 512), ("0d.jpg", b"z")]
 
@@ -26,7 +26,8 @@ def test_every_member_comes_back_by_its_place(contents: list[bytes]) -> None:
         places = write_shard(path, zip(names, contents, strict=True))
         reader = ShardReader(Path(folder))
         assert [reader.read("a.tar", *place) for place in places] == contents
-        assert index_shard(path) == [(n, *p) for n, p in zip(names, places, strict=True)]
+        members = [(m.name, m.offset_data, m.size) for m in read_tar(path)]
+        assert members == [(n, *p) for n, p in zip(names, places, strict=True)]
         end = places[0][0] - tarfile.BLOCKSIZE + sum(stored_size(len(c)) for c in contents)
         assert path.read_bytes()[end:].strip(b"\0") == b""
 
@@ -49,7 +50,7 @@ def test_every_truncation_is_noticed(tmp_path: Path) -> None:
     for length in range(0, end + tarfile.BLOCKSIZE, 100):
         (tmp_path / "cut.tar").write_bytes(whole[:length])
         with pytest.raises(InputError, match=r"cut\.tar: truncated or corrupt"):
-            index_shard(tmp_path / "cut.tar")
+            read_tar(tmp_path / "cut.tar")
 
 
 @pytest.mark.parametrize("header", range(len(MEMBERS)))
@@ -59,12 +60,12 @@ def test_a_damaged_header_anywhere_is_noticed(tmp_path: Path, header: int) -> No
     damaged[places[header][0] - tarfile.BLOCKSIZE + 150] ^= 0xFF
     (tmp_path / "a.tar").write_bytes(damaged)
     with pytest.raises(InputError, match="truncated or corrupt"):
-        index_shard(tmp_path / "a.tar")
+        read_tar(tmp_path / "a.tar")
 
 
 def test_no_archive(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such tar archive"):
-        index_shard(tmp_path / "a.tar")
+        read_tar(tmp_path / "a.tar")
     with pytest.raises(InputError, match=r"a\.tar: no such shard"):
         ShardReader(tmp_path).read("a.tar", 0, 1)
 

@@ -14,7 +14,7 @@ from src.core import hashing
 from src.core.cli import InputError
 from src.core.tables import FAKE, REAL
 from src.sources import artifact
-from src.sources.origins import cache
+from src.sources.local import cache
 from src.sources.shared.known_methods import METHODS
 from src.sources.shared.origin_source import OriginSource
 from tests.helpers.make_artifact import TARGETS, expected_labels, in_mirror, make_artifact, zip_of
@@ -111,7 +111,8 @@ def test_nothing_is_fetched_twice(served: tuple[dict[str, bytes], Server, str]) 
 KILLED = """
 import os, signal, sys
 from src.sources import artifact
-from src.sources.origins import in_flight, packs
+from src.sources.local import packs
+from src.sources.origins import in_flight
 from src.sources.shared import origin_source
 put, count = packs.Packs.put, iter(range(1000))
 

@@ -8,7 +8,7 @@ import pytest
 from src.core.cli import InputError
 from src.core.tables import FAKE, REAL
 from src.sources import cifake, ciplab, faces140k
-from src.sources.origins import cache
+from src.sources.local import cache
 from tests.helpers.make_artifact import image, zip_of
 from tests.helpers.servers import Kaggle, Server
 from tests.sources.origins.test_origins import unpack

@@ -1,16 +1,7 @@
-"""Where the bytes of a data set are: a URL -> its members, listed and read by ranges.
+"""Where the bytes of a data set are: an address -> its members, listed and read by ranges.
 
-| origin | what |
-|---|---|
-| `folder`, `x.zip`, `x.tar` | on this machine |
-| `s3://bucket/prefix`, `.../x.zip` | any endpoint; the credentials of the AWS tools, or none |
-| `https://host/x.zip`, `.tar` | a server that sends parts of files |
-| `hf://datasets/owner/name@revision/x.zip` | the Hugging Face hub |
-| `kaggle://owner/name/versions/1` | Kaggle |
-
-Archives in a folder or below a prefix count as unpacked where they lie. `#whole` behind a URL has
-archives downloaded before they are listed. A tar archive that is not on this machine is read by
-ranges where an index of `wds2idx` (`x.tar.idx`) lies beside it, else downloaded.
+The one door to this package: nobody imports its modules. What an address can be stands in
+docs/origins.md.
 """
 
 from collections.abc import Iterator
@@ -18,17 +9,15 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from src.sources.local.cache import Cache
+from src.sources.origins.addresses import find_place, parse_address, public_url
 from src.sources.origins.archives import open_place
-from src.sources.origins.cache import Cache
 from src.sources.origins.kaggle import open_kaggle
 from src.sources.origins.range_reader import Rows
 from src.sources.origins.stores import Missing
-from src.sources.origins.urls import find_place
 from src.sources.origins.whole_file import with_archives
 
-__all__ = ["Missing", "Origin", "Rows", "open_origin", "with_archives"]
-
-_WHOLE = "#whole"
+__all__ = ["Missing", "Origin", "Rows", "open_origin", "public_url", "with_archives"]
 
 
 class Origin(Protocol):
@@ -71,15 +60,15 @@ class Origin(Protocol):
         """Yield the content of each of these members, in their order."""
 
 
-def open_origin(url: str, cache: Cache) -> Origin:
-    """Return the members of the data set at `url`; what lists them is read, no archive downloaded.
+def open_origin(origin: str, cache: Cache) -> Origin:
+    """Return the members of the data set at `origin`; what lists them is read, no archive fetched.
 
     Raises:
         NotDownloadedError: an archive must be downloaded first, as `with_archives` does.
-        InputError: the URL is malformed, nothing is there, access is refused, the archive is
-            damaged or unsafe, or the server does not send parts of files.
+        InputError: the address is malformed or holds a secret, nothing is there, access is refused,
+            the archive is damaged or unsafe, or the server does not send parts of files.
     """
-    address, whole = url.removesuffix(_WHOLE), url.endswith(_WHOLE)
-    if address.startswith("kaggle://"):
-        return open_kaggle(address, cache, whole=whole)
-    return open_place(find_place(address), cache, whole=whole)
+    address = parse_address(origin)
+    if address.url.startswith("kaggle://"):
+        return open_kaggle(address, cache)
+    return open_place(find_place(address), cache, whole=address.whole)

@@ -21,12 +21,14 @@ from obstore.store import ObjectStore
 
 from src.core.arrays import IntArray
 from src.core.cli import InputError
+from src.sources.local.cache import Cache, cache_key
+from src.sources.local.prefetch import in_order
+from src.sources.origins.addresses import Address, Place, public_url
 from src.sources.origins.archives import open_place
-from src.sources.origins.cache import Cache, cache_key
-from src.sources.origins.in_flight import in_order
+from src.sources.origins.http import ask
+from src.sources.origins.in_flight import IN_FLIGHT
 from src.sources.origins.range_reader import ListedOrigin, Rows
-from src.sources.origins.stores import Missing, Store, public_url
-from src.sources.origins.urls import Place, http_store
+from src.sources.origins.stores import Missing, Store, http_store
 from src.sources.origins.whole_file import with_archives
 from src.sources.origins.zips import MAX_CONTENT
 
@@ -39,28 +41,18 @@ _HELP = (
 )
 # Kaggle allows few requests a minute: beyond so many files the archive of all is sooner here.
 MAX_FILES = 2000
-# Waits 1, 2, 4, ... 60 s, or as long as the server asks for; 15 s in all where there is no network.
-RETRIES = urllib3.Retry(
-    total=8,
-    connect=5,
-    backoff_factor=0.5,
-    backoff_max=60,
-    status_forcelist=(408, 429, 500, 502, 503, 504),
-    raise_on_status=False,
-)
-_TIMEOUT = urllib3.Timeout(connect=15, read=60)
 
 
-def open_kaggle(url: str, cache: Cache, *, whole: bool) -> "ListedOrigin | KaggleFiles":
+def open_kaggle(address: Address, cache: Cache) -> "ListedOrigin | KaggleFiles":
     """Return the data set `kaggle://OWNER/NAME[/versions/N]`.
 
     Raises:
         InputError: the URL is malformed, there is no such data set, or access is refused.
     """
-    match = _URL.fullmatch(url.rstrip("/"))
+    match = _URL.fullmatch(address.url.rstrip("/"))
     if match is None:
         raise InputError(
-            f"download.origin = {public_url(url)!r}: expected kaggle://OWNER/NAME/versions/N"
+            f"download.origin = {public_url(address.url)!r}: expected kaggle://OWNER/NAME/versions/N"
         )
     api = _Api(match["owner"], match["name"])
     try:
@@ -71,8 +63,8 @@ def open_kaggle(url: str, cache: Cache, *, whole: bool) -> "ListedOrigin | Kaggl
     except Missing as error:
         raise InputError(f"download.origin: {error}") from error
     place = Place(store, pinned, "", ".zip", version)
-    if ranges or whole:
-        return open_place(place, cache, whole=whole)
+    if ranges or address.whole:
+        return open_place(place, cache, whole=address.whole)
     return KaggleFiles(api, place, cache)
 
 
@@ -132,7 +124,7 @@ class KaggleFiles:
             InputError: Kaggle does not answer, or refuses access.
         """
         if len(rows) <= MAX_FILES:
-            yield from in_order(lambda row: [(int(row), self._file(row))], rows)
+            yield from in_order(lambda row: [(int(row), self._file(row))], rows, IN_FLIGHT)
             return
         archive = with_archives(lambda: open_place(self._place, self._cache, whole=True))
         found = archive.find(pa.array([self._names[row] for row in rows], pa.string()))
@@ -145,9 +137,9 @@ class KaggleFiles:
         """Yield the content of each of these files, in their order.
 
         Raises:
-            InputError: one cannot be had; the message says why.
+            InputError: one cannot be read; the message says why.
         """
-        for row, content in zip(rows, in_order(self._file, rows), strict=True):
+        for row, content in zip(rows, in_order(self._file, rows, IN_FLIGHT), strict=True):
             if isinstance(content, Missing):
                 raise InputError(f"{self.url}: {self._names[row]}: {content}")
             yield content
@@ -168,9 +160,6 @@ class _Api:
         )
         self._dataset = f"{quote(owner)}/{quote(name)}"
         self._headers = _authorization()
-        self._pool = urllib3.PoolManager(
-            maxsize=32, retries=RETRIES, timeout=_TIMEOUT, headers=self._headers
-        )
 
     def current_version(self) -> str:
         """Return the newest version, for a URL that names none."""
@@ -211,12 +200,12 @@ class _Api:
     def _get(self, url: str, *, follow: bool = True) -> urllib3.BaseHTTPResponse:
         where = url.partition("?")[0]
         try:
-            answer = self._pool.request("GET", url, redirect=follow, preload_content=follow)
+            answer = ask(url, self._headers, follow=follow)
         except urllib3.exceptions.HTTPError as error:
             reason = getattr(error, "reason", error)
             raise InputError(
                 f"{where}: no complete answer ({type(reason).__name__}); check the network; what "
-                "has been fetched is kept: run again to go on"
+                "has been fetched is kept: run again to resume"
             ) from error
         if answer.status in (401, 403):
             state = "was refused" if self._headers else "is needed, and none was found"
@@ -224,7 +213,7 @@ class _Api:
         if answer.status == 404:
             raise Missing(f"{where}: Kaggle has no such data set, version or file")
         if answer.status >= 400:
-            raise InputError(f"{where}: Kaggle answers {answer.status}; run again later to go on")
+            raise InputError(f"{where}: Kaggle answers {answer.status}; run again later to resume")
         return answer
 
 

@@ -11,12 +11,12 @@ from pyarrow import compute as pc
 
 from src.core.arrays import IntArray
 from src.core.cli import InputError
-from src.sources.origins import zips
-from src.sources.origins.cache import cache_key
-from src.sources.origins.http_ranges import MAX_RANGES, Span
-from src.sources.origins.in_flight import IN_FLIGHT, MAX_RUN, in_order, most_in_flight, runs
+from src.sources.local.cache import cache_key
+from src.sources.local.prefetch import in_order
+from src.sources.origins.in_flight import IN_FLIGHT, most_in_flight, runs
 from src.sources.origins.members import WHOLE_FILE, Member
-from src.sources.origins.stores import Missing, Store
+from src.sources.origins.stores import LocalStore, Missing, Store
+from src.sources.origins.zips import content as zip_content
 
 Rows = NDArray[np.int64]
 Data = bytes | memoryview
@@ -34,10 +34,15 @@ class _Run(NamedTuple):
 
 
 class ListedOrigin:
-    """The members of a table `listing.MEMBERS`. May be shared by threads."""
+    """The members of a table `members.MEMBERS`. May be shared by threads."""
 
     def __init__(
-        self, store: Store, url: str, version: str, members: pa.Table, on_disk: Mapping[str, Path]
+        self,
+        store: Store | LocalStore,
+        url: str,
+        version: str,
+        members: pa.Table,
+        on_disk: Mapping[str, Path],
     ) -> None:
         """Read `members` from `store`, or from the copies `on_disk` of some of its files.
 
@@ -92,31 +97,38 @@ class ListedOrigin:
         return sum(run.end - run.start for run in plan), len(plan)
 
     def unsure(self, rows: Rows) -> Rows:
-        """Return those of these members whose reading alone shows that they are whole: zipped."""
-        zipped = np.asarray(self._members["zipped"].take(pa.array(rows)), dtype=np.bool_)
-        return np.asarray(rows[zipped], dtype=np.int64)
+        """Return those of these members, on this machine, that may turn out not to be whole.
+
+        A zip's CRC-32 shows it; a loose file may be gone, or a link to nowhere.
+        """
+        members = self._take(rows)
+        unsure = [
+            member.zipped or (member.length == WHOLE_FILE and not self._path(member).is_file())
+            for member in members
+        ]
+        return rows[np.array(unsure, dtype=np.bool_)]
 
     def read(self, rows: Rows) -> Iterator[list[tuple[int, bytes | Missing]]]:
         """Yield (row, content or why there is none) of these members, a request's at a time.
 
-        Members that lie near each other come with one request, and many such runs of them do from a
-        web server that can; many requests are in flight, and a zip's CRC-32 is checked.
+        Members that lie near each other come with one request; many requests are in flight, and a
+        zip's CRC-32 is checked.
 
         Raises:
             InputError: the origin does not answer, refuses access, or a member is a zip bomb.
         """
-        requests = self._requests(self._plan(rows))
-        largest = max((sum(run.end - run.start for run in some) for some in requests), default=0)
-        return in_order(self._read_request, requests, most=most_in_flight(largest))
+        plan = self._plan(rows)
+        largest = max((run.end - run.start for run in plan), default=0)
+        return in_order(self._read_run, plan, most_in_flight(largest))
 
     def contents(self, rows: Rows) -> Iterator[bytes]:
         """Yield the content of each of these members, in their order, without joining requests.
 
         Raises:
-            InputError: one cannot be had; the message says why.
+            InputError: one cannot be read; the message says why.
         """
         parts = np.split(rows, range(_TOGETHER, len(rows), _TOGETHER))
-        for found in in_order(lambda part: [*map(self._read, self._take(part))], parts):
+        for found in in_order(lambda part: [*map(self._read, self._take(part))], parts, IN_FLIGHT):
             yield from found
 
     def _read(self, member: Member) -> bytes:
@@ -144,38 +156,11 @@ class ListedOrigin:
             plan.append(_Run(chosen[0][1].file, start, end, chosen))
         return plan
 
-    def _requests(self, plan: list[_Run]) -> list[list[_Run]]:
-        """Return the runs that one request brings each: one, or many where the server allows it."""
-        many = min(MAX_RANGES, len(plan) // IN_FLIGHT)  # no more: all connections are to be used
-        if self._is_local or many < 2 or not self._store.sends_many(plan[0].file, _spans(plan[:2])):
-            return [[run] for run in plan]
-        requests: list[list[_Run]] = []
-        room = -1
-        for run in plan:  # of one file: a web server's origin is an archive
-            size = run.end - run.start
-            if size > room or len(requests[-1]) == many:
-                requests.append([])
-                room = MAX_RUN
-            requests[-1].append(run)
-            room -= size
-        return requests
-
-    def _read_request(self, request: list[_Run]) -> list[tuple[int, bytes | Missing]]:
-        if len(request) > 1:
-            parts = self._store.view_many(request[0].file, _spans(request))
-            if parts is not None:
-                pairs = zip(request, parts, strict=True)
-                return [found for run, data in pairs for found in self._members_of(run, data)]
-        return [found for run in request for found in self._read_run(run)]
-
     def _read_run(self, run: _Run) -> list[tuple[int, bytes | Missing]]:
         try:
             data = self._bytes(run.members[0][1], run.start, run.end)
         except Missing as reason:
             return [(row, reason) for row, _ in run.members]
-        return self._members_of(run, data)
-
-    def _members_of(self, run: _Run, data: Data) -> list[tuple[int, bytes | Missing]]:
         return [
             (row, self._content(member, data[member.offset - run.start : _end(member) - run.start]))
             for row, member in run.members
@@ -192,24 +177,22 @@ class ListedOrigin:
                 return reason
 
     def _bytes(self, member: Member, start: int, end: int) -> Data:
-        if self._store.is_local or member.file in self._on_disk:
-            return self._bytes_here(member, start, end)
-        if member.length == WHOLE_FILE:
-            return self._store.read_all(member.file)
-        return self._store.view(member.file, start, end)
-
-    def _bytes_here(self, member: Member, start: int, end: int) -> bytes:
-        path = self._on_disk.get(member.file) or Path(self._store.url, member.file)
+        is_whole = member.length == WHOLE_FILE
+        if isinstance(self._store, Store) and member.file not in self._on_disk:
+            return (
+                self._store.read_all(member.file)
+                if is_whole
+                else self._store.read(member.file, start, end)
+            )
         try:
-            if member.length == WHOLE_FILE:
-                return path.read_bytes()
-            return read_part(path, start, end)
+            path = self._path(member)
+            return path.read_bytes() if is_whole else read_part(path, start, end)
         except FileNotFoundError as error:
             raise Missing("not there any more") from error
 
-
-def _spans(plan: list[_Run]) -> list[Span]:
-    return [(run.start, run.end) for run in plan]
+    def _path(self, member: Member) -> Path:
+        """Return where the file of a member lies on this machine."""
+        return self._on_disk.get(member.file) or Path(self._store.url, member.file)
 
 
 def read_part(path: Path, start: int, end: int) -> bytes:
@@ -225,7 +208,7 @@ def _end(member: Member) -> int:
 
 def _unpack(member: Member, record: Data) -> bytes:
     if member.zipped:
-        return zips.content(record, member.name, member.size, member.stamp)
+        return zip_content(record, member.name, member.size, member.stamp)
     if len(record) != member.size:
         raise Missing(f"{len(record)} bytes instead of the {member.size} that were listed")
     return bytes(record)

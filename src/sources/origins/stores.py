@@ -1,16 +1,17 @@
-"""URL -> files that can be listed and read by byte ranges: obstore, with our words for its errors.
+"""A place -> files that can be listed and read by byte ranges, in our words for what goes wrong.
 
 obstore does the work: connections, retries with backoff for 408, 429, 5xx and dropped connections,
 signatures. Here is what it leaves open: links that expire, redirects that many ranges share,
-answers that break off where the server gives no ETag to go on from, and messages that say what to
+answers that break off where the server gives no ETag to resume from, and messages that say what to
 do.
 """
 
+import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property
+from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, NamedTuple, TypeGuard, TypeVar
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -20,8 +21,9 @@ from obstore import exceptions
 from obstore.store import HTTPStore, ObjectStore
 
 from src.core.cli import InputError
-from src.sources.origins.http_ranges import Parts, Span, Web
-from src.sources.origins.in_flight import MOST_IN_FLIGHT
+from src.sources.local.paths import LeftOut, walk
+from src.sources.origins.http import end_of_redirects
+from src.sources.origins.members import are_text, joined
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -40,14 +42,14 @@ RETRY: "RetryConfig" = {
     },
     "retry_timeout": timedelta(minutes=4),
 }
-# obstore goes on after a broken answer where the server names the version (ETag); others restart.
+# obstore resumes a broken answer where the server names the version (ETag); others restart.
 _ATTEMPTS = 4
 _NO_ACCESS = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
 
 
 @dataclass(frozen=True)
 class Stat:
-    """What a server says of one file."""
+    """What is known of one file."""
 
     size: int  # bytes
     version: str  # changes when the content does; empty where the server does not say
@@ -58,10 +60,44 @@ class Missing(Exception):  # noqa: N818 - not an error until somebody says so
     """A file is not there, or not what it should be; the message says why."""
 
 
+class LocalStore:
+    """The files in a folder of this machine."""
+
+    is_local = True
+    bytes_read = reads = 0  # of a network
+
+    def __init__(self, folder: Path, *, follow_links: bool) -> None:
+        """Read below `folder`; `follow_links`: also what links lead to outside of it."""
+        self.url = str(folder)
+        self.folder = folder
+        self._follow_links = follow_links
+
+    def list(self, left_out: LeftOut) -> Iterator[tuple[str, Stat]]:
+        """Yield path and stat of every file."""
+        paths = walk(self.folder, follow_links=self._follow_links, left_out=left_out)
+        names = [path.relative_to(self.folder).as_posix() for path in paths]
+        is_text = are_text(names, self.url, left_out)
+        for name in itertools.compress(names, is_text):
+            yield name, self.stat(name)
+
+    def stat(self, path: str) -> Stat:
+        """Return what the file system says of a file; of a link to nowhere, that it is empty."""
+        try:
+            stat = (self.folder / path).stat()
+        except FileNotFoundError:
+            return Stat(0, "")
+        return Stat(stat.st_size, str(stat.st_mtime_ns))
+
+
 def client_options(url: str, headers: dict[str, str] | None = None) -> "ClientConfig":
     """Return how to talk to the server of `url`."""
     options: ClientConfig = {**_CLIENT, "allow_http": url.startswith("http:")}
     return options if headers is None else {**options, "default_headers": headers}
+
+
+def http_store(url: str, headers: dict[str, str] | None = None) -> HTTPStore:
+    """Return a store of the URL, which may be signed."""
+    return HTTPStore(url, client_options=client_options(url, headers), retry_config=RETRY)
 
 
 class _Access(NamedTuple):
@@ -72,36 +108,25 @@ class _Access(NamedTuple):
 
 
 class Store:
-    """The files below one URL. May be shared by threads."""
+    """The files below one URL, on a server. May be shared by threads."""
 
-    def __init__(
-        self,
-        url: str,
-        connect: Callable[[], ObjectStore],
-        help_access: str,
-        *,
-        is_local: bool = False,
-    ) -> None:
+    is_local = False
+
+    def __init__(self, url: str, connect: Callable[[], ObjectStore], help_access: str) -> None:
         """Read from what `connect` returns; it is called again when access ends (a signed link).
 
         `url` is for messages, `help_access` says what to do when access is refused.
         """
         self.url = url
-        self.is_local = is_local
         self.bytes_read = 0  # a measure for plans and benchmarks; threads may lose a count
-        self.reads = 0  # as often, ranges or files that were asked for
+        self.reads = 0  # as often, ranges or files
         self._connect = connect
         self._help_access = help_access
         self._store = connect()
         self._redirected: dict[str, _Access] = {}
         self._renewing = RLock()
-        self._sends_many: bool | None = None
 
-    def where(self, path: str) -> str:
-        """Return what messages call a file."""
-        return "/".join(filter(None, (self.url, path)))
-
-    def list(self) -> Iterator[tuple[str, Stat]]:
+    def list(self, left_out: LeftOut) -> Iterator[tuple[str, Stat]]:  # noqa: ARG002 - as LocalStore
         """Yield path and stat of every file, in no particular order.
 
         Raises:
@@ -113,7 +138,7 @@ class Store:
                 yield meta["path"], Stat(meta["size"], meta["e_tag"] or str(meta["last_modified"]))
 
     def stat(self, path: str) -> Stat:
-        """Return what the server says of a file, asked for in a way that signed links allow too.
+        """Return what the server says of a file, in a request that signed links allow too.
 
         Raises:
             Missing: there is no such file.
@@ -132,17 +157,13 @@ class Store:
 
         return self._retried(path, ask)
 
-    def read(self, path: str, start: int, end: int) -> bytes:
+    def read(self, path: str, start: int, end: int) -> memoryview:
         """Return the bytes from `start` to before `end` of a file.
 
         Raises:
             Missing: there is no such file, or it ends before.
             InputError: access is refused, or the server does not answer.
         """
-        return bytes(self.view(path, start, end))
-
-    def view(self, path: str, start: int, end: int) -> memoryview:
-        """Return what `read` does without a copy of it."""
         if start == end:
             return memoryview(b"")
         data = self._measured(
@@ -152,33 +173,9 @@ class Store:
             raise Missing(f"ends at byte {start + len(data)}, not {end}")
         return data
 
-    def read_all(self, path: str) -> bytes:
+    def read_all(self, path: str) -> memoryview:
         """Return the content of a file; errors as for `read`."""
-        return bytes(
-            self._measured(path, lambda store, key: memoryview(obstore.get(store, key).bytes()))
-        )
-
-    def sends_many(self, path: str, spans: Sequence[Span]) -> bool:
-        """Return whether the server answers many ranges at once, as it is tried once: with these.
-
-        Web servers may. S3 does not.
-        """
-        if self._sends_many is None:
-            self._sends_many = self.view_many(path, spans) is not None
-        return self._sends_many
-
-    def view_many(self, path: str, spans: Sequence[Span]) -> Parts | None:
-        """Return what `view` does of many ranges, with one request that is not repeated.
-
-        None where it fails: `view` of each repeats, renews access and says what is wrong.
-        """
-        store, key = self._where(path)
-        if not _is_link(store) or any(start == end for start, end in spans):
-            return None
-        parts = self._web.read_spans(_address(store, key), spans)
-        if parts is not None:
-            self._count(sum(map(len, parts)), len(parts))
-        return parts
+        return self._measured(path, lambda store, key: memoryview(obstore.get(store, key).bytes()))
 
     def stream(self, path: str) -> Iterator[bytes]:
         """Yield the content of a file in pieces, without ranges; errors as for `read`."""
@@ -189,12 +186,9 @@ class Store:
 
     def _measured(self, path: str, ask: Callable[[ObjectStore, str], memoryview]) -> memoryview:
         data = self._retried(path, ask)
-        self._count(len(data), 1)
+        self.bytes_read += len(data)
+        self.reads += 1
         return data
-
-    def _count(self, size: int, reads: int) -> None:
-        self.bytes_read += size
-        self.reads += reads
 
     def _retried(self, path: str, ask: Callable[[ObjectStore, str], Answer]) -> Answer:
         def attempts() -> Answer:
@@ -212,7 +206,7 @@ class Store:
     def _may_help(
         self, error: exceptions.BaseError, path: str, access: _Access, attempt: int
     ) -> bool:
-        """Return whether to ask once more, with renewed access where that was refused."""
+        """Return whether to try once more, with renewed access where that was refused."""
         if isinstance(error, _NO_ACCESS) and attempt == 1:
             with self._renewing:  # by one of the threads that were refused together
                 if self._where(path).store is access.store:
@@ -230,35 +224,34 @@ class Store:
             return _Access(self._store, path)
         with self._renewing:
             if path not in self._redirected:
-                self._redirected[path] = self._follow(self._store, path)
+                address = _address(self._store, path)
+                end = end_of_redirects(address)
+                followed = _Access(http_store(end), "") if end != address else None
+                self._redirected[path] = followed or _Access(self._store, path)
             return self._redirected[path]
 
-    def _follow(self, store: HTTPStore, path: str) -> _Access:
-        address = _address(store, path)
-        end = self._web.end_of_redirects(address)
-        if end == address:
-            return _Access(store, path)
-        options = client_options(end)
-        return _Access(HTTPStore(end, client_options=options, retry_config=store.retry_config), "")
-
-    @cached_property
-    def _web(self) -> Web:
-        return Web(MOST_IN_FLIGHT)
-
     def _explained(self, path: str, ask: Callable[[], Answer]) -> Answer:
-        where = self.where(path)
+        where = joined(self.url, path)
         try:
             return ask()
         except FileNotFoundError as error:
             raise Missing(f"{where}: not there") from error
         except exceptions.BaseError as error:
-            # Listing has no error of its own for a refusal.
-            if isinstance(error, _NO_ACCESS) or re.search(r"status code: 40[13]\b", str(error)):
-                raise InputError(f"{where}: access refused; {self._help_access}") from error
-            raise InputError(
-                f"{where}: no complete answer ({without_secrets(str(error))}); what has been "
-                "fetched is kept: run again to go on"
-            ) from error
+            raise InputError(f"{where}: {self._reason(str(error), error)}") from error
+
+    def _reason(self, said: str, error: exceptions.BaseError) -> str:
+        if "InvalidObjectState" in said:
+            return (
+                "archived (S3 Glacier), it cannot be read before it is restored: `aws s3api "
+                "restore-object`, or a copy into the storage class STANDARD; then run again"
+            )
+        # Listing has no error of its own for a refusal.
+        if isinstance(error, _NO_ACCESS) or re.search(r"status code: 40[13]\b", said):
+            return f"access refused; {self._help_access}"
+        return (
+            f"no complete answer ({without_secrets(said)}); what has been fetched is kept: run "
+            "again to resume"
+        )
 
 
 def _is_link(store: ObjectStore) -> TypeGuard[HTTPStore]:
@@ -277,11 +270,3 @@ def without_secrets(message: str) -> str:
     """Return the first line of a library's message without passwords and signatures in its URLs."""
     # A password may itself hold an @: the last one before the path ends it.
     return re.sub(r"\?[^\s)]*", "", re.sub(r"//[^/\s]*@", "//", message.splitlines()[0]))
-
-
-def public_url(url: str) -> str:
-    """Return a URL without what may be secret: user, password, query; a path as it is."""
-    if "://" not in url:
-        return url
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

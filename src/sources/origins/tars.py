@@ -1,51 +1,106 @@
-"""Tar archives: their members, from an index beside them or from the archive itself."""
+"""Tar archives on this machine: their members, and plain copies of compressed ones."""
 
-import tarfile
-from collections.abc import Sequence
+import bz2
+import gzip
+import lzma
+import shutil
+import zlib
+from collections.abc import Callable, Sequence
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from tarfile import BLOCKSIZE, DIRTYPE, REGULAR_TYPES
+from tarfile import AREGTYPE, BLOCKSIZE, DIRTYPE, REGTYPE, TarInfo
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from src.core.cli import InputError
-from src.images.shards import stored_size
-from src.sources.origins.members import table
-
-INDEX_SUFFIX = ".idx"
+from src.core.files import replacing
+from src.images.shards import check_end, read_tar, stored_size
+from src.sources.local.cache import Cache, cache_key
+from src.sources.local.paths import LeftOut
+from src.sources.origins.members import are_text, link_target, resolved, table
 
 _AT_ONCE = 4096
+_OPENERS: dict[str, Callable[[Path], Any]] = {
+    "gz": gzip.open,
+    "bz": bz2.open,
+    "xz": lzma.open,
+}  # "bz2": the digit is cut off
 
-Place = tuple[str, int, int]  # name, offset and size of a member
+Entry = tuple[str, int, int]  # name, offset and size of a member
 
 
-def read_members(path: Path, file: str, version: int) -> pa.Table:
-    """Return the members of the tar archive at `path`, which origins call `file`; no folders.
+def plain_copy(path: Path, kind: str, cache: Cache) -> Path:
+    """Return a tar archive without compression: `path`, or a copy of it that the cache keeps.
 
     Raises:
-        InputError: it is truncated, corrupt or compressed, or holds a link or a device.
+        InputError: it is not compressed as its suffix `kind` says, or damaged.
+        OSError: the disk is full.
     """
-    if (plain := _read_plain(path)) is not None:
-        return _table(plain, file, version)
-    places: list[Place] = []
-    try:
-        with tarfile.open(path, "r:") as archive:
-            for member in archive:
-                if member.isfile():
-                    places.append((member.name.removeprefix("./"), member.offset_data, member.size))
-                elif not member.isdir():
-                    raise InputError(f"{file}: refused, {member.name!r} is a link or a device")
-            end = archive.offset
-    except tarfile.TarError as error:
-        raise InputError(
-            f"{file}: no tar archive, or a compressed or damaged one: {error}"
-        ) from error
-    _check_end(path, end, file)
-    return _table(places, file, version)
+    opener = _OPENERS.get(kind.rstrip("2")[-2:])
+    if opener is None:
+        return path
+    stat = path.stat()
+    target = cache.path(cache_key("plain", str(path), str(stat.st_size), str(stat.st_mtime_ns)))
+    if not target.is_file():
+        try:
+            with replacing(target) as copy, opener(path) as packed, copy.open("wb") as output:
+                shutil.copyfileobj(packed, output, 2**20)
+        except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise InputError(f"{path}: not compressed as {kind}, or damaged: {error}") from error
+    return target
 
 
-def _read_plain(path: Path) -> list[Place] | None:
+def read_tar_members(
+    path: Path, file: str, version: int, where: str, left_out: LeftOut
+) -> pa.Table:
+    """Return the members of the tar archive at `path`, which origins call `file`; no folders.
+
+    Links to a member are that member by another name; others, and devices, are counted.
+
+    Raises:
+        InputError: it is truncated or corrupt, or has a sparse member.
+    """
+    entries = _read_plain(path)
+    if entries is None:
+        entries = _entries(read_tar(path, where), where, left_out)
+    text = are_text([name for name, *_ in entries], where, left_out).tolist()
+    kept = [entry for entry, is_text in zip(entries, text, strict=True) if is_text]
+    names, offsets, sizes = ([entry[i] for entry in kept] for i in range(3))
+    return table(
+        {"name": names, "file": file, "offset": offsets, "length": sizes, "size": sizes}
+        | {"stamp": version, "zipped": False},
+        len(kept),
+    )
+
+
+def _entries(members: Sequence[TarInfo], where: str, left_out: LeftOut) -> list[Entry]:
+    entries: list[Entry] = []
+    links: dict[str, str] = {}
+    for member in members:
+        name = member.name.removeprefix("./")
+        if member.issparse():
+            raise InputError(
+                f"{where}: {name!r} is stored sparse, with holes, which is not read; write the "
+                "archive without --sparse, or unpack it and set download.origin to the folder"
+            )
+        if member.isfile():
+            entries.append((name, member.offset_data, member.size))
+        elif member.islnk():
+            links[name] = member.linkname.removeprefix("./")
+        elif member.issym():
+            links[name] = link_target(name, member.linkname)
+        elif not member.isdir():
+            left_out.add("devices or pipes", name)
+    places = {entry[0]: row for row, entry in enumerate(entries)}
+    found = resolved(links, places, left_out)
+    return entries + [(name, *entries[row][1:]) for name, row in found.items()]
+
+
+def _read_plain(path: Path) -> list[Entry] | None:
     """Return what the standard library finds in an archive, or None where it had better look.
 
     It takes ten times as long. Nearly all archives of images are plain: short names in ASCII, no
@@ -54,7 +109,7 @@ def _read_plain(path: Path) -> list[Place] | None:
     Source: POSIX.1-1988, ustar: name at byte 0 of a header, size at 124, checksum at 148, type at
     156, the beginning of a longer name at 345.
     """
-    places: list[Place] = []
+    entries: list[Entry] = []
     unchecked: list[bytes] = []
     try:
         with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
@@ -62,8 +117,9 @@ def _read_plain(path: Path) -> list[Place] | None:
             while (header := data[at : at + BLOCKSIZE])[:1] not in (b"", b"\0"):
                 unchecked.append(header)
                 name, kind, size = _name(header), header[156:157], _octal(header[124:136])
-                if kind in REGULAR_TYPES and not name.endswith("/"):
-                    places.append((name.removeprefix("./"), at + BLOCKSIZE, size))
+                # Not REGULAR_TYPES, of which GNU's sparse files are.
+                if kind in (REGTYPE, AREGTYPE) and not name.endswith("/"):
+                    entries.append((name.removeprefix("./"), at + BLOCKSIZE, size))
                 elif kind != DIRTYPE or size:
                     return None
                 at += stored_size(size)
@@ -71,9 +127,10 @@ def _read_plain(path: Path) -> list[Place] | None:
                     _check_plain(unchecked)
                     unchecked.clear()
         _check_plain(unchecked)
-    except ValueError:
+        check_end(path, at)
+    except ValueError:  # InputError, too
         return None
-    return places if header == bytes(BLOCKSIZE) else None
+    return entries
 
 
 def _check_plain(headers: Sequence[bytes]) -> None:
@@ -92,47 +149,3 @@ def _name(header: bytes) -> str:
 
 def _octal(field: bytes) -> int:
     return int(field.strip(b" \0") or b"0", 8)
-
-
-def parse_index(text: str, file: str, version: int) -> pa.Table:
-    """Return the members of the tar archive `file` from the index that was made beside it.
-
-    A tar archive has no directory: without an index all of it must be read to find one member.
-
-    Source: the format `v1.2` of wds2idx, a tool of NVIDIA DALI: a line of version and number of
-    samples, then one line a sample with suffix, offset, size and name of each of its members.
-
-    Raises:
-        InputError: it is not such an index.
-    """
-    header, *lines = text.splitlines() or [""]
-    try:
-        version_name, count = header.split()
-        places = [place for line in lines for place in _sample(line.split())]
-        if version_name != "v1.2" or int(count) != len(lines):
-            raise ValueError(header)
-    except ValueError as error:
-        raise InputError(f"{file}{INDEX_SUFFIX}: not an index of wds2idx, v1.2: {error}") from error
-    return _table(places, file, version)
-
-
-def _sample(words: list[str]) -> list[Place]:
-    fields = zip(words[1::4], words[2::4], words[3::4], strict=True)
-    return [(name, int(offset), int(size)) for offset, size, name in fields]
-
-
-def _check_end(path: Path, end: int, file: str) -> None:
-    # tarfile takes a damaged header in the middle of an archive for its end, and says nothing.
-    with path.open("rb") as archive:
-        archive.seek(end)
-        if archive.read(BLOCKSIZE) != bytes(BLOCKSIZE):
-            raise InputError(f"{file}: damaged tar archive: no header at byte {end}")
-
-
-def _table(places: list[Place], file: str, version: int) -> pa.Table:
-    names, offsets, sizes = ([place[i] for place in places] for i in range(3))
-    return table(
-        {"name": names, "file": file, "offset": offsets, "length": sizes, "size": sizes}
-        | {"stamp": version, "zipped": False},
-        len(places),
-    )

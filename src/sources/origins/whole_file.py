@@ -10,9 +10,10 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from src.core.cli import InputError
-from src.sources.origins.cache import Cache, cache_key
-from src.sources.origins.in_flight import in_order
-from src.sources.origins.packs import write
+from src.sources.local.cache import Cache, cache_key
+from src.sources.local.packs import write
+from src.sources.local.prefetch import in_order
+from src.sources.origins.members import joined
 from src.sources.origins.stores import Missing, Stat, Store
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def whole_path(store: Store, file: str, stat: Stat, cache: Cache) -> Path:
 
 
 def whole_file(store: Store, file: str, stat: Stat, cache: Cache) -> Path:
-    """Return a copy of `file` in the cache; a run that was killed goes on where it stopped.
+    """Return a copy of `file` in the cache; a run that was killed resumes where it stopped.
 
     From a server that does not send parts, it begins anew.
 
@@ -65,7 +66,7 @@ def whole_file(store: Store, file: str, stat: Stat, cache: Cache) -> Path:
     if target.is_file():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    logger.info("%s: downloaded as a whole, %s", store.where(file), readable(stat.size))
+    logger.info("%s: downloaded as a whole, %s", joined(store.url, file), readable(stat.size))
     part = target.with_suffix(".part")
     # Not buffered: what a full disk refuses must not be written when the file is closed.
     with part.open("ab", buffering=0) as output:
@@ -107,4 +108,4 @@ def _lock(output: FileIO, path: Path) -> None:
 
 def _pieces(store: Store, file: str, begin: int, size: int) -> Iterator[memoryview]:
     ranges = [(start, min(start + _PIECE, size)) for start in range(begin, size, _PIECE)]
-    return in_order(lambda span: store.view(file, *span), ranges, _IN_FLIGHT)
+    return in_order(lambda span: store.read(file, *span), ranges, _IN_FLIGHT)

@@ -3,6 +3,10 @@
 Source: PKWARE's .ZIP File Format Specification (APPNOTE) 6.3.10; section numbers are given below.
 """
 
+import bz2
+import contextlib
+import itertools
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -15,11 +19,12 @@ from pyarrow import compute as pc
 
 from src.core.arrays import BoolArray, IntArray, UInt16Array
 from src.core.cli import InputError
-from src.sources.origins.in_flight import in_order
-from src.sources.origins.members import table
+from src.sources.local.paths import LeftOut
+from src.sources.local.prefetch import in_order
+from src.sources.origins.members import Member, are_text, link_target, resolved, table
 from src.sources.origins.stores import Missing
 
-Read = Callable[[int, int], bytes]
+Read = Callable[[int, int], bytes | memoryview]
 
 _END = struct.Struct("<4s4H2IH")  # 4.3.16
 _END64_LOCATOR = struct.Struct("<4sIQI")  # 4.3.15
@@ -36,12 +41,19 @@ _SIGNATURE, _LOCAL_SIGNATURE = 0x02014B50, b"PK\3\4"
 _MAX_COMMENT = 0xFFFF
 _OVERFLOW = 0xFFFFFFFF  # the value stands in the zip64 extra field
 _ENCRYPTED, _UTF8 = 1 << 0, 1 << 11
-_UNIX, _LINK, _TYPE = 3, 0o120000, 0o170000
-_STORED, _DEFLATED = 0, 8
+_UNIX, _MACOS, _LINK, _TYPE = 3, 19, 0o120000, 0o170000
+_STORED = 0
+_UNPACKERS: dict[int, Callable[[], Any]] = {
+    8: lambda: zlib.decompressobj(-zlib.MAX_WBITS),
+    12: bz2.BZ2Decompressor,
+}
+# Size, version 1 and CRC-32 of an extra field 0x7075; anywhere, until the CRC says otherwise.
+_UNICODE_PATH = re.compile(rb"up(?=(..\x01.{4}))", re.DOTALL)
 
 # ArtiFact's directory takes about 275 MB.
 _MAX_DIRECTORY = 2 * 10**9
 _PIECE = 16 * 2**20
+_PIECES_IN_FLIGHT = 8
 _NAMES_AT_ONCE = 100_000
 # No image and no table of ours is larger, or shrinks more: deflate's limit is 1,032.
 MAX_CONTENT = 2**30
@@ -49,21 +61,22 @@ MAX_RATIO = 200
 _SMALL = 2**20
 
 
-def read_members(read: Read, file: str, size: int, where: str) -> pa.Table:
+def read_zip_members(read: Read, file: str, size: int, where: str, left_out: LeftOut) -> pa.Table:
     """Return the members of the zip archive `file` of `size` bytes, folders left out.
 
-    `read(start, end)` returns a part of it, and `where` is what messages call it.
+    `read(start, end)` returns a part of it, and `where` is what messages call it. Symbolic links to
+    a member are that member by another name; others are counted.
 
     Raises:
-        InputError: it is no zip archive, is damaged, or holds a link or an encrypted member.
+        InputError: it is no zip archive, is damaged, or holds an encrypted member.
     """
     begin, length, count, shift = _find_directory(read, size, where)
     pieces = [(i, min(i + _PIECE, begin + length)) for i in range(begin, begin + length, _PIECE)]
-    data = b"".join(in_order(lambda piece: read(*piece), pieces))
+    data = b"".join(in_order(lambda piece: read(*piece), pieces, _PIECES_IN_FLIGHT))
     starts = _entry_starts(data, count, where)
     entries = _gather(data, starts, _ENTRY)
     _check_entries(entries, where)
-    names = _names(data, starts + _ENTRY.itemsize, entries["name"], entries["flags"])
+    names = _names(data, starts, entries, where, left_out)
     offset, packed, content = _sizes(data, starts, entries, where)
     offset += shift
     del data  # hundreds of megabytes; the table comes next
@@ -73,7 +86,29 @@ def read_members(read: Read, file: str, size: int, where: str) -> pa.Table:
         | {"stamp": entries["crc"], "zipped": True},
         len(entries),
     )
-    return members.filter(pc.invert(pc.ends_with(names, "/")))
+    links = (entries["made_by"] >> 8 == _UNIX) & (entries["mode"] >> 16 & _TYPE == _LINK)
+    if links.any():
+        members = _without_links(members, pa.array(links), read, left_out)
+    # A filter drops nulls, the stray names.
+    return members.filter(pc.invert(pc.ends_with(members["name"], "/")))
+
+
+def _without_links(members: pa.Table, is_link: pa.Array, read: Read, left_out: LeftOut) -> pa.Table:
+    """Return the members with the target's bytes for each link to one of them."""
+    links = [Member(**row) for row in members.filter(is_link).to_pylist()]
+    records = in_order(lambda m: read(m.offset, m.offset + m.length), links, _PIECES_IN_FLIGHT)
+    targets = {
+        link.name: link_target(
+            link.name, content(record, link.name, link.size, link.stamp).decode(errors="replace")
+        )
+        for link, record in zip(links, records, strict=True)
+    }
+    members = members.filter(pc.invert(is_link))
+    places = {name: row for row, name in enumerate(members["name"].to_pylist())}
+    found = resolved(targets, places, left_out)
+    copies = members.take(pa.array(found.values(), pa.int64()))
+    copies = copies.set_column(0, "name", pa.array(found.keys(), pa.large_string()))
+    return pa.concat_tables([members, copies])
 
 
 def content(record: bytes | memoryview, name: str, size: int, crc: int) -> bytes:
@@ -99,19 +134,23 @@ def content(record: bytes | memoryview, name: str, size: int, crc: int) -> bytes
 def _unpacked(packed: memoryview, method: int, size: int, name: str) -> bytes:
     if method == _STORED:
         return bytes(packed[:size])
-    if method != _DEFLATED:
-        raise InputError(f"{name}: packed by method {method}, only stored and deflate are read")
+    if method not in _UNPACKERS:
+        raise InputError(
+            f"{name}: packed by method {method}, only stored, deflate and bzip2 are read; unpack "
+            "the archive with `7z x` and set download.origin to the folder"
+        )
     try:
         # One byte more than declared, so that a member that lies about its size is noticed.
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, size + 1)
-    except zlib.error as error:
+        data: bytes = _UNPACKERS[method]().decompress(packed, size + 1)
+    except (zlib.error, OSError, EOFError) as error:
         raise Missing(f"does not unpack: {error}") from error
+    return data
 
 
 def _find_directory(read: Read, size: int, where: str) -> tuple[int, int, int, int]:
     """Return begin and length of the directory, its number of entries, and bytes before the zip."""
     tail_begin = max(0, size - _END64.size - _END64_LOCATOR.size - _END.size - _MAX_COMMENT)
-    tail = read(tail_begin, size)
+    tail = bytes(read(tail_begin, size))
     at = tail.rfind(b"PK\5\6")
     if at < 0 or len(tail) - at < _END.size:
         raise InputError(f"{where}: not a zip archive, or its end is missing")
@@ -149,33 +188,70 @@ def _entry_starts(data: bytes, count: int, where: str) -> IntArray:
 
 
 def _check_entries(entries: NDArray[Any], where: str) -> None:
-    links = (entries["made_by"] >> 8 == _UNIX) & (entries["mode"] >> 16 & _TYPE == _LINK)
     for wrong, what in (
-        (entries["signature"] != _SIGNATURE, "damaged directory"),
-        (entries["flags"] & _ENCRYPTED != 0, "encrypted"),
-        (links, "a symbolic link"),
+        (entries["signature"] != _SIGNATURE, "its directory is damaged"),
+        (
+            entries["flags"] & _ENCRYPTED != 0,
+            "it is encrypted; unpack it with `7z x`, which asks for the password, and set "
+            "download.origin to the folder",
+        ),
     ):
         if wrong.any():
             raise InputError(f"{where}: refused, member {int(wrong.argmax())}: {what}")
 
 
-def _names(data: bytes, starts: IntArray, lengths: UInt16Array, flags: UInt16Array) -> pa.Array:
+def _names(
+    data: bytes, starts: IntArray, entries: NDArray[Any], where: str, left_out: LeftOut
+) -> pa.Array:
+    """Return the name of each entry; null for stray ones that are left out."""
+    lengths = entries["name"]
     ends = np.zeros(len(starts) + 1, dtype=np.int64)
     np.cumsum(lengths, out=ends[1:])
     source, text = np.frombuffer(data, np.uint8), np.empty(ends[-1], np.uint8)
+    begins = starts + _ENTRY.itemsize
     for first in range(0, len(starts), _NAMES_AT_ONCE):  # the index array is eight times the text
         part = slice(first, first + _NAMES_AT_ONCE)
         begin, end = ends[part][0], ends[min(first + _NAMES_AT_ONCE, len(starts))]
-        shifts = np.repeat(starts[part] - ends[part][: len(starts[part])], lengths[part])
+        shifts = np.repeat(begins[part] - ends[part][: len(begins[part])], lengths[part])
         text[begin:end] = source[shifts + np.arange(begin, end)]
-    if text.max(initial=0) < 0x80:
+    unicode = _unicode_names(data, starts, entries)
+    if text.max(initial=0) < 0x80 and not unicode:
         return pa.LargeStringArray.from_buffers(len(starts), pa.py_buffer(ends), pa.py_buffer(text))
-    # Without the flag names are in the code page of the first PCs (APPNOTE D.1).
-    decoded = [
-        text[a:b].tobytes().decode("utf-8" if flag & _UTF8 else "cp437", "replace")
-        for a, b, flag in zip(ends[:-1], ends[1:], flags, strict=True)
-    ]
-    return pa.array(decoded, pa.large_string())
+    raw = (text[a:b].tobytes() for a, b in itertools.pairwise(ends))
+    columns = zip(raw, entries["flags"].tolist(), (entries["made_by"] >> 8).tolist(), strict=True)
+    names = [unicode.get(row) or _decoded(*entry) for row, entry in enumerate(columns)]
+    is_text = are_text(names, where, left_out).tolist()
+    return pa.array(
+        [name if good else None for name, good in zip(names, is_text, strict=True)],
+        pa.large_string(),
+    )
+
+
+def _unicode_names(data: bytes, starts: IntArray, entries: NDArray[Any]) -> dict[int, str]:
+    """Return the names of Info-ZIP's extra field 0x7075 whose CRC is that of the plain name."""
+    names: dict[int, str] = {}
+    for match in _UNICODE_PATH.finditer(data):
+        at, (size, crc) = match.start(), struct.unpack("<HxI", match[1])
+        row = int(np.searchsorted(starts, at, "right")) - 1
+        begin = int(starts[row]) + _ENTRY.itemsize
+        end = begin + int(entries["name"][row])
+        is_field = size > 5 and end <= at <= end + int(entries["extra"][row]) - 4 - size
+        if is_field and zlib.crc32(data[begin:end]) == crc:
+            names[row] = data[at + 9 : at + 4 + size].decode(errors="surrogateescape")
+    return names
+
+
+def _decoded(name: bytes, flags: int, system: int) -> str:
+    """Return a name as all programs agree to read it; surrogates stand for what is no text.
+
+    Source: APPNOTE D.1 and 4.6.9; programs on Unix and macOS write UTF-8 without saying so.
+    """
+    if flags & _UTF8:
+        return name.decode(errors="surrogateescape")
+    if system in (_UNIX, _MACOS):
+        with contextlib.suppress(UnicodeDecodeError):
+            return name.decode()
+    return name.decode("cp437")
 
 
 def _sizes(

@@ -11,18 +11,19 @@ from pyarrow import compute as pc
 from tqdm import tqdm
 
 from src.core.cli import InputError
+from src.sources.local.cache import Cache
+from src.sources.local.packs import Packs
+from src.sources.local.prefetch import in_order
 from src.sources.origins import Missing, Origin, Rows
-from src.sources.origins.cache import Cache
-from src.sources.origins.in_flight import in_order
-from src.sources.origins.packs import Packs
-from src.sources.origins.speed import last_speed, remember_speed
 from src.sources.shared.source import ABSENT, Plan, Provenance
+from src.sources.shared.speed import last_speed, remember_speed
 
 logger = logging.getLogger(__name__)
 
 NOT_THERE = -1
 # Entries that are written or read at a time: all that a kill loses beside what is on its way.
 _TOGETHER = 32
+_READ_AHEAD = 32  # such parts
 
 Found = tuple[int, bytes | Missing]
 
@@ -142,7 +143,7 @@ def load(cache: Cache, origin: Origin, rows: Rows) -> Iterator[bytes]:
     fetch_into(cache, origin, rows)
     packs, keys = cache.packs, origin.keys(rows)
     parts = [slice(begin, begin + _TOGETHER) for begin in range(0, len(keys), _TOGETHER)]
-    kept = in_order(lambda part: [packs.get(key) for key in keys[part]], parts)
+    kept = in_order(lambda part: [packs.get(key) for key in keys[part]], parts, _READ_AHEAD)
     for part, contents in zip(parts, kept, strict=True):
         for row, content in zip(rows[part], contents, strict=True):
             if content is None:  # it is missing, or somebody has emptied the cache

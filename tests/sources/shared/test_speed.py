@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from src.sources.origins.cache import Cache
-from src.sources.origins.speed import Speed, last_speed, remember_speed
+from src.sources.local.cache import Cache
+from src.sources.shared.speed import Speed, last_speed, remember_speed
 
 MB = 10**6
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import compute as pc
 
-from src.sources.shared.paths import HIDDEN, LeftOut, is_hidden, walk
+from src.sources.local.paths import HIDDEN, LeftOut, is_hidden, walk
 
 HIDDEN_PATHS = [
     ".ipynb_checkpoints/a.png",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from src.sources.origins.cache import CACHE_VARIABLE, Cache, cache_key, default_cache_path
+from src.sources.local.cache import CACHE_VARIABLE, Cache, cache_key, default_cache_path
 
 
 def test_what_is_put_is_got(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_threads_may_put_the_same_entry(tmp_path: Path) -> None:
 def test_a_process_killed_while_it_puts_leaves_no_entry(tmp_path: Path) -> None:
     program = (
         "import os, pathlib, sys\n"
-        "from src.sources.origins import cache\n"
+        "from src.sources.local import cache\n"
         "pathlib.Path.replace = lambda *_: os.kill(os.getpid(), 9)\n"
         "cache.Cache(pathlib.Path(sys.argv[1])).put(cache.cache_key('a'), b'half')\n"
     )

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.sources.origins.cache import Cache, cache_key
-from src.sources.origins.packs import Packs
+from src.sources.local.cache import Cache, cache_key
+from src.sources.local.packs import Packs
 
 ENTRIES = {cache_key(str(n)): bytes([n]) * (n * 7) for n in range(20)}
 
@@ -70,8 +70,8 @@ def test_the_folder_may_be_deleted_at_any_time(tmp_path: Path) -> None:
 def test_a_full_disk_is_named_and_leaves_no_entry(tmp_path: Path) -> None:
     program = (
         "import pathlib, resource, sys\n"
-        "from src.sources.origins.cache import cache_key\n"
-        "from src.sources.origins.packs import Packs\n"
+        "from src.sources.local.cache import cache_key\n"
+        "from src.sources.local.packs import Packs\n"
         "packs = Packs(pathlib.Path(sys.argv[1]))\n"
         "packs.put({cache_key('a'): b'1' * 900})\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import platformdirs
 
 from src.core.files import replacing
-from src.sources.origins.packs import Packs
+from src.sources.local.packs import Packs
 
 CACHE_VARIABLE = "REAL_OR_GENERATED_CACHE"
 

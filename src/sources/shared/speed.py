@@ -5,7 +5,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from src.core.files import read_json, write_json
-from src.sources.origins.cache import Cache, cache_key
+from src.sources.local.cache import Cache, cache_key
 
 # What a request costs, in bytes that come meanwhile: many small reads and few large ones become
 # comparable, so that either foretells the other to about a factor of two.

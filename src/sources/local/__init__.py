@@ -1,0 +1,1 @@
+"""What lies on this machine: the walk over folders, and the cache of what was fetched."""
