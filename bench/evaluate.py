@@ -14,7 +14,7 @@ from src.evaluation.confusion import mcc
 from src.evaluation.intervals import bootstrap
 from src.evaluation.metrics import average_precision, confusion, outcomes
 from src.evaluation.ranking import Ranking, auroc
-from src.evaluation.results import EvaluateParams, judge
+from src.evaluation.results import EvaluateParams, compute_results
 
 IMAGES, BOOTSTRAPS, METHODS = 500_000, 1000, 16
 # Bootstrap rounds in one repeat: enough for a second, and the loop takes as long for one of them.
@@ -103,4 +103,4 @@ def scikit_learn(test: pd.DataFrame, rounds: int) -> None:
 
 def judge_all(images: int, rounds: int) -> None:
     """Judge as the stage does."""
-    judge(predictions(images), THRESHOLD, EvaluateParams(rounds, 0.95, 15, 20, 12, 0))
+    compute_results(predictions(images), THRESHOLD, EvaluateParams(rounds, 0.95, 15, 20, 12, 0))

@@ -18,10 +18,10 @@ from src.core.arrays import FloatArray, IntArray
 from src.core.cli import InputError, run
 from src.core.files import write_json
 from src.core.params import STRICT, load_params
-from src.core.tables import FAKE, LABELS, REAL, read_table
-from src.evaluation.calibration import Calibration, save_calibration
+from src.core.tables import FAKE, REAL, read_table, require_both_classes
+from src.evaluation.calibration import Calibration, check_logits, save_calibration
 from src.evaluation.confusion import best_threshold
-from src.evaluation.intervals import bootstrap_intervals
+from src.evaluation.intervals import Rounds, bootstrap_intervals
 from src.evaluation.ranking import Ranking, dot
 from src.inference.predictions import PREDICTIONS
 
@@ -38,9 +38,9 @@ class CalibrateParams:
     """Section `calibrate` of params.yaml."""
 
     ood_quantile: Annotated[float, Field(gt=0, lt=1)]  # of validation's distances is ood_distance
-    bootstrap_rounds: Annotated[int, Field(ge=20)]  # for the interval of the temperature
+    bootstrap_rounds: Rounds  # for the interval of the temperature
     confidence: Annotated[float, Field(ge=0.5, lt=1)]
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, lt=2**64)]
 
 
 def calibrate(
@@ -49,7 +49,7 @@ def calibrate(
     """Return all that is decided on `validation`, rows of predictions, and what it does to them.
 
     Raises:
-        InputError: a class is missing, a logit is no number, or all logits are equal.
+        InputError: a class is missing, a logit is no number, or no threshold separates the scores.
     """
     _check(validation)
     labels, logits = validation["label"].to_numpy(), validation["logit"].to_numpy()
@@ -57,6 +57,7 @@ def calibrate(
     if temperature >= _TEMPERATURES[1] / 2:
         logger.warning("temperature %g: on validation the logits say nothing", temperature)
     scores = expit(logits / temperature)
+    _check_saturation(logits, scores)
     best = best_threshold(Ranking(labels, scores).curve())
     calibration = Calibration(
         temperature=temperature,
@@ -96,10 +97,10 @@ def _shortened(threshold: float, scores: FloatArray) -> float:
 def fit_temperature(
     labels: IntArray, logits: FloatArray, weights: FloatArray | None = None
 ) -> float:
-    """Return the number that `logits`, shape (n,), are to be divided by to be log odds of fake.
+    """Return the temperature: `logits / temperature`, shape (n,), are calibrated log odds of fake.
 
     It minimises the log loss on targets that are not quite 0 and 1, without which validation
-    images that are told apart without an error would ask for a temperature of 0.
+    images that are separated without an error would need a temperature of 0.
 
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks, section 4.2; the targets
     of Platt 1999, Probabilistic Outputs for Support Vector Machines, section 2.1.
@@ -123,20 +124,21 @@ def log_loss(labels: IntArray, logits: FloatArray) -> float:
 
 
 def _check(validation: pd.DataFrame) -> None:
-    wrong = validation[~np.isfinite(validation["logit"])]
-    if len(wrong):
-        row = wrong.iloc[0]
-        raise InputError(f"logit {row['logit']} of {row['image_id']} is not a number")
-    for label, name in LABELS.items():
-        if not (validation["label"] == label).any():
-            raise InputError(
-                f"predictions hold no {name} image of split 'val' ({len(validation)} images): "
-                "calibration needs both classes"
-            )
+    check_logits(validation)
+    require_both_classes(validation["label"], "split 'val' of the predictions")
     if validation["logit"].nunique() == 1:
         raise InputError(
             f"every logit of validation is {validation['logit'].iloc[0]:g}: no threshold "
             "separates them; train a detector that tells images apart"
+        )
+
+
+def _check_saturation(logits: FloatArray, scores: FloatArray) -> None:
+    if np.ptp(scores) == 0:
+        raise InputError(
+            f"every score of validation is {scores[0]:g}: its logits, {logits.min():g} to "
+            f"{logits.max():g}, are saturated, and no threshold separates them; train the "
+            "detector again with a lower train.learning_rate"
         )
 
 

@@ -8,15 +8,10 @@ from typing import Any, NamedTuple
 from src.core.cli import InputError, run
 from src.core.files import read_json, replacing
 from src.dataset.raw import Manifest, read_manifest
+from src.reporting.markdown import code, interval, markdown_table, with_interval
+from src.reporting.titles import HEADLINES, TITLES
 
-FIGURES = {
-    "mcc": "MCC",
-    "ap": "average precision",
-    "auroc": "AUROC",
-    "balanced_accuracy": "balanced accuracy",
-    "brier_error": "Brier score (lower is better)",
-    "calibration_error": "calibration error beyond chance's, root mean square (lower is better)",
-}
+METRICS = (*HEADLINES, "brier_error", "calibration_error")
 WEAK = 0.5  # a method of which fewer are called right is named among the limits
 
 CARD = """\
@@ -35,8 +30,8 @@ where validation's MCC was highest, the verdict is "fake".
 ## What it is for
 
 To sort images of the kinds listed below into photographs and generated ones, to study detectors,
-and as the baseline that a better one has to beat. `python -m src.predict IMAGE` judges images and
-warns of those that lie unlike the training images (distance above {ood_distance:.3f}).
+and as the baseline that a better one has to beat. `python -m judge IMAGE` judges images and warns
+of those that are unlike the training images (kNN distance above {ood_distance:.3f}).
 
 Not for: proof that an image is or is not genuine; a decision about a person; generators, cameras,
 sizes and compressions that it has not seen, unless you have measured it on them.
@@ -46,12 +41,12 @@ sizes and compressions that it has not seen, unless you have measured it on them
 {test_images:,} test images that share no group (photograph, near-duplicate) with training, at the
 frozen threshold. The intervals (bootstrap over groups) have the confidence `evaluate.confidence`.
 
-{figures}
+{metrics}
 
 Before calibration the Brier score was {brier_before:.3f}, the calibration error {error_before:.3f}.
 
-What guesses the label without looking properly reaches these AUROCs (0.5 is chance); a detector has
-to beat them:
+Trivial probes (file statistics, mean colour, thumbnail, spectrum) reach these AUROCs (0.5 is
+chance); a detector has to beat them:
 
 {probes}
 
@@ -95,22 +90,22 @@ def model_card(found: Documents, manifest: Manifest) -> str:
         size=view["size"],
         resize="of the image made smaller" if view["resize"] else "as they are",
         test_images=sum(found.evaluate["confusion"].values()),
-        figures=table(
-            ("figure", "value", "interval"),
-            ((title, *_interval(test, name)) for name, title in FIGURES.items()),
+        metrics=markdown_table(
+            ("metric", "value", "interval"),
+            [(TITLES[name], f"{test[name]:.3f}", interval(*_ends(test, name))) for name in METRICS],
         ),
         brier_before=test["brier_error_before"],
         error_before=test["calibration_error_before"],
-        probes=table(
+        probes=markdown_table(
             ("probe", "AUROC", "interval"),
-            (
+            [
                 (
                     name.replace("_", " "),
                     f"{probe['value']:.3f}",
-                    _ends(probe["low"], probe["high"]),
+                    interval(probe["low"], probe["high"]),
                 )
                 for name, probe in sorted(found.shortcuts["auroc"].items())
-            ),
+            ],
         ),
         methods=_methods(found, manifest),
         limits="\n".join(f"- {limit}" for limit in _limits(found)),
@@ -118,12 +113,8 @@ def model_card(found: Documents, manifest: Manifest) -> str:
     )
 
 
-def _interval(figures: Mapping[str, float], name: str) -> tuple[str, str]:
-    return f"{figures[name]:.3f}", _ends(figures[f"{name}_low"], figures[f"{name}_high"])
-
-
-def _ends(low: float, high: float) -> str:
-    return f"{low:.3f} to {high:.3f}"
+def _ends(metrics: Mapping[str, float], name: str) -> tuple[float, float]:
+    return metrics[f"{name}_low"], metrics[f"{name}_high"]
 
 
 def _methods(found: Documents, manifest: Manifest) -> str:
@@ -136,7 +127,7 @@ def _methods(found: Documents, manifest: Manifest) -> str:
             ]
             licence = manifest.methods[method].licence if method in manifest.methods else "unknown"
             rows.append((method, label, *map(str, counts), f"{rate:.3f}", licence))
-    return table(
+    return markdown_table(
         ("method", "class", "train", "test", "called right", "licence of the images"), rows
     )
 
@@ -145,10 +136,11 @@ def _limits(found: Documents) -> Iterable[str]:
     evaluate = found.evaluate
     for method, rate in sorted(evaluate["recall"].items(), key=lambda item: item[1]):
         if rate < WEAK:
-            yield f"It misses most of `{method}`: {rate:.1%} of its test images are called fake."
+            share = f"{rate:.1%} of its test images are called fake"
+            yield f"It misses most of {code(method)}: {share}."
     for method, rate in sorted(evaluate["specificity"].items(), key=lambda item: item[1]):
         if rate < WEAK:
-            yield f"It calls most of `{method}` fake: {rate:.1%} of these photographs pass."
+            yield f"It calls most of {code(method)} fake: {rate:.1%} of these photographs pass."
     slices = evaluate["slices"]
     yield (
         f"{evaluate['ood_share']:.1%} of the test images lie unlike the training images, "
@@ -160,20 +152,15 @@ def _limits(found: Documents) -> Iterable[str]:
         f"{slices['tested']}; see `plots/evaluate/slices.png`."
     )
     if "holdout" in evaluate:
-        value, ends = _interval(evaluate["holdout"], "mcc")
-        yield f"On methods that it was never trained on, its MCC is {value} ({ends})."
+        holdout = evaluate["holdout"]
+        mcc = with_interval(holdout["mcc"], *_ends(holdout, "mcc"))
+        yield f"On methods that it was never trained on, its MCC is {mcc}."
     else:
         yield (
             "All its test methods were trained on: how it does on a new generator is not in these "
-            "figures (`split.holdout_methods` measures it)."
+            "metrics (`split.holdout_methods` measures it)."
         )
     yield "The images keep their licences, some of which allow research only."
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Predictions and calibration -> metrics/evaluate.json, tables and pictures in plots/."""
+"""Stage `evaluate`: predictions and calibration -> metrics, and tables and pictures of them."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -17,15 +17,18 @@ from src.evaluation.errors import error_columns
 from src.evaluation.pictures import forest, overview
 from src.evaluation.plot_tables import evaluation_tables, worst_errors
 from src.evaluation.results import (
-    HEADLINES,
     PROBABILITIES,
     EvaluateParams,
-    Judgement,
+    Results,
     check_predictions,
-    judge,
+    compute_results,
 )
 from src.evaluation.slices import MEASURES, count_slices, slice_table, with_parts
 from src.inference.predictions import PREDICTIONS
+from src.reporting.drawing import write_plots
+from src.reporting.titles import HEADLINES
+
+HEADLINE_RATES = ("balanced_accuracy", "recall", "specificity", "recall_at_1pct_fpr")
 
 
 def evaluate(
@@ -36,7 +39,7 @@ def evaluate(
 ) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     """Return the metrics document and the tables of plots/evaluate by name.
 
-    Every figure comes from the rows of split `test`; those of `holdout`, if any, are judged apart.
+    Every metric comes from the rows of split `test`; those of `holdout`, if any, are judged apart.
     What validation had to decide stands in `calibration`; `measures` are columns of metadata.
 
     Raises:
@@ -49,38 +52,53 @@ def evaluate(
         score=calibration.probability(predictions["logit"].to_numpy())
     )
     test, holdout = (judged[judged["split"] == split] for split in ("test", HOLDOUT))
-    judgement = judge(test, calibration.threshold, params)
-    tables = evaluation_tables(test, judgement, params.calibration_bins, params.confidence)
+    results = compute_results(test, calibration.threshold, params)
+    tables = evaluation_tables(test, results, params.calibration_bins, params.confidence)
     tables["slices"] = slice_table(test, calibration.threshold, params)
     errors = worst_errors(test, calibration.threshold, params.worst_images)
     tables["errors"] = errors.assign(group=names[errors["group"]])[list(error_columns(PREDICTIONS))]
-    document = metrics_document(judgement, calibration.threshold)
+    document = metrics_document(results, calibration.threshold)
     document["ood_share"] = float((test["distance"] > calibration.ood_distance).mean())
     document["slices"] = count_slices(tables["slices"], 1 - params.confidence)
     if len(holdout):
         # A class that nothing is held out of is that of test.
         others = test[~test["label"].isin(holdout["label"])]
-        apart = judge(pd.concat([others, holdout]), calibration.threshold, params)
+        apart = compute_results(pd.concat([others, holdout]), calibration.threshold, params)
         held_out = apart.methods["method"].isin(holdout["method"])
-        document["holdout"] = _figures(apart) | _rates(apart.methods[held_out])
+        document["holdout"] = _metrics(apart) | _rates(apart.methods[held_out])
     return document, tables
 
 
-def metrics_document(judgement: Judgement, threshold: float) -> dict[str, Any]:
-    """Return what `dvc metrics` and `dvc exp show` show: short names, headlines with intervals."""
+def metrics_document(results: Results, threshold: float) -> dict[str, Any]:
+    """Return metrics/evaluate.json: the metrics, and how often each method is called right."""
     return {
         "threshold": threshold,
-        "test": _figures(judgement),
-        "confusion": {name: int(count) for name, count in judgement.confusion._asdict().items()},
-        **_rates(judgement.methods),
+        "test": _metrics(results),
+        "confusion": {name: int(count) for name, count in results.confusion._asdict().items()},
+        **_rates(results.methods),
     }
 
 
-def _figures(judgement: Judgement) -> dict[str, float]:
-    figures = {name: value for name, (value, _, _) in judgement.figures.items()}
+def headline(document: Mapping[str, Any]) -> dict[str, float]:
+    """Return what `dvc exp show` compares runs by: few metrics, the most telling first."""
+    test = document["test"]
+    with_ends = [name + end for name in ("mcc", "auroc", "ap") for end in ("", "_low", "_high")]
+    names = (*with_ends, *HEADLINE_RATES, *PROBABILITIES)
+    found = {name: test[name] for name in names} | {
+        "lowest_recall": min(document["recall"].values()),  # of the fakes' methods
+        "ood_share": document["ood_share"],
+        "threshold": document["threshold"],
+    }
+    if "holdout" in document:
+        found |= {f"holdout_{name}": document["holdout"][name] for name in ("mcc", "auroc")}
+    return found
+
+
+def _metrics(results: Results) -> dict[str, float]:
+    metrics = {name: value for name, (value, _, _) in results.metrics.items()}
     for name in (*HEADLINES, *PROBABILITIES, *(f"{name}_before" for name in PROBABILITIES)):
-        _, figures[f"{name}_low"], figures[f"{name}_high"] = judgement.figures[name]
-    return figures
+        _, metrics[f"{name}_low"], metrics[f"{name}_high"] = results.metrics[name]
+    return metrics
 
 
 def _rates(methods: pd.DataFrame) -> dict[str, Any]:
@@ -89,28 +107,11 @@ def _rates(methods: pd.DataFrame) -> dict[str, Any]:
     return {"recall": correct[is_fake].to_dict(), "specificity": correct[~is_fake].to_dict()}
 
 
-def write_plots(tables: Mapping[str, pd.DataFrame], directory: Path) -> None:
-    """Write every table as CSV, and two pictures of what they show, to `directory`."""
-    directory.mkdir()
-    for name, table in tables.items():
-        table.to_csv(
-            directory / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n"
-        )
-    for name, figure in (("overview", overview(tables)), ("slices", forest(tables["slices"]))):
-        # Without its software tag, which names a version, equal plots are equal files.
-        figure.savefig(directory / f"{name}.png", metadata={"Software": None})
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, judge, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in (
-        "predictions_csv",
-        "metadata_csv",
-        "calibration_json",
-        "metrics_json",
-        "plots",
-    ):
+    inputs = ("predictions_csv", "metadata_csv", "calibration_json")
+    for name in (*inputs, "metrics_json", "headline_json", "plots"):
         parser.add_argument(name, type=Path)
     args = parser.parse_args(argv)
     params = load_params(EvaluateParams, "evaluate")
@@ -118,9 +119,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     measures = read_table(args.metadata_csv, METADATA, ["image_id", *MEASURES])
     calibration = load_calibration(args.calibration_json)
     document, tables = evaluate(predictions, measures, calibration, params)
+    pictures = {"overview": overview(tables), "slices": forest(tables["slices"])}
     with replacing(args.plots) as plots:
-        write_plots(tables, plots)
+        write_plots(plots, tables, pictures)
     write_json(document, args.metrics_json)
+    write_json(headline(document), args.headline_json, sort_keys=False)
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@ TILE = 200  # pixels; ArtiFact's images are 200 x 200
 class GalleryParams:
     """Section `gallery` of params.yaml."""
 
-    heatmap_cells: Annotated[int, Field(gt=0)]  # parts a side that are painted over in turn
-    threads: Annotated[int, Field(gt=0)]  # of the CPU, for a part of a batch: see Embedder
+    heatmap_cells: Annotated[int, Field(gt=0, le=64)]  # parts a side that are painted over in turn
+    threads: Annotated[int, Field(gt=0, le=256)]  # of the CPU, for a part of a batch: see Embedder
 
 
 class Pictures:

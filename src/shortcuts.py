@@ -1,4 +1,4 @@
-"""The gate: how well can the class be guessed without looking at the picture properly?
+"""Stage `shortcuts`, the gate: how well do trivial features give the class away?
 
 Four probes, judged by cross-validation on all images of the split: file statistics, the mean
 colour, a thumbnail of 8 x 8 pixels, the radial spectrum. If file statistics alone tell the class,
@@ -31,23 +31,32 @@ from src.core.tables import HOLDOUT, LABELS, read_table
 from src.dataset.columns import METADATA, SPLIT_TABLE
 from src.dataset.image_stats import to_luma
 from src.dataset.parallel import map_images
-from src.evaluation.intervals import bootstrap_intervals
+from src.evaluation.intervals import Rounds, bootstrap_intervals
 from src.evaluation.ranking import Ranking, auroc
 from src.images.decode import RGBImage, decode
 from src.images.shards import ShardReader
 
 FILE_COLUMNS = ("length", "bytes_per_pixel", "width", "height", "format", "jpeg_quality")
-
-
 _THUMBNAIL = 8  # pixels a side
-
-
 _RINGS = 32
-
-
 # Larger images give the spectrum of their centre at native scale: a larger transform would only
 # average over more of the same frequencies.
 _SPECTRUM_SIDE = 512
+_CONFIDENCE = 0.95
+_LOCATION = ["shard", "offset", "length"]
+_STATISTICS = ["image_id", *(column for column in FILE_COLUMNS if column != "length")]
+_PASSED = "File statistics do not give the class away; see metrics/shortcuts.json.\n"
+
+
+@dataclass(frozen=True, config=STRICT)
+class ShortcutsParams:
+    """Section `shortcuts` of params.yaml."""
+
+    max_images: Annotated[int, Field(ge=2)]
+    folds: Annotated[int, Field(ge=2)]
+    max_file_auroc: Annotated[float, Field(ge=0.5, le=1)]
+    bootstrap_rounds: Rounds
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class PixelFeatures(NamedTuple):
@@ -121,23 +130,6 @@ def out_of_fold_scores(
     return scores[:, 1]
 
 
-_CONFIDENCE = 0.95
-_PLACE = ["shard", "offset", "length"]
-_STATISTICS = ["image_id", *(column for column in FILE_COLUMNS if column != "length")]
-_PASSED = "File statistics do not give the class away; see metrics/shortcuts.json.\n"
-
-
-@dataclass(frozen=True, config=STRICT)
-class ShortcutsParams:
-    """Section `shortcuts` of params.yaml."""
-
-    max_images: Annotated[int, Field(ge=2)]
-    folds: Annotated[int, Field(ge=2)]
-    max_file_auroc: Annotated[float, Field(ge=0.5, le=1)]
-    bootstrap_rounds: Annotated[int, Field(ge=1)]
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -146,15 +138,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     params = load_params(ShortcutsParams, "shortcuts")
     args.passed.unlink(missing_ok=True)
-    columns = ["image_id", "split", "label", "group", *_PLACE]
+    columns = ["image_id", "split", "label", "group", *_LOCATION]
     splits = read_table(args.splits_csv, SPLIT_TABLE, columns)
     splits = splits[splits["split"] != HOLDOUT]  # all of one class, perhaps
     statistics = read_table(args.metadata_csv, METADATA, _STATISTICS)
     images = sample(splits, statistics, params)
-    figures = judge(images, probe_features(images, ShardReader(args.raw)), params)
-    # Written even if the gate stays shut: these are the figures to look at then.
-    write_json(figures, args.metrics_json)
-    check_gate(figures, params.max_file_auroc)
+    metrics = probe_metrics(images, probe_features(images, ShardReader(args.raw)), params)
+    # Written even if the gate stays shut: these are the numbers to look at then.
+    write_json(metrics, args.metrics_json)
+    check_gate(metrics, params.max_file_auroc)
     with replacing(args.passed) as temporary:
         temporary.write_text(_PASSED, encoding="utf-8")
 
@@ -185,7 +177,7 @@ def sample(splits: pd.DataFrame, statistics: pd.DataFrame, params: ShortcutsPara
 
 def probe_features(images: pd.DataFrame, reader: ShardReader) -> dict[str, FloatArray]:
     """Return what each probe sees of `images`, arrays of shape (n, columns)."""
-    parts = list(map_images(partial(_pixel_features, reader), images[_PLACE], "shortcuts"))
+    parts = list(map_images(partial(_pixel_features, reader), images[_LOCATION], "shortcuts"))
     files = np.hstack(list(file_features(images).values()))
     return {
         "file_statistics": files,
@@ -201,7 +193,7 @@ def _pixel_features(reader: ShardReader, rows: pd.DataFrame) -> Mapping[str, NDA
     return dict(zip(PixelFeatures._fields, map(np.stack, columns), strict=True))
 
 
-def judge(
+def probe_metrics(
     images: pd.DataFrame, probes: Mapping[str, FloatArray], params: ShortcutsParams
 ) -> dict[str, Any]:
     """Return the metrics: the AUROC of each probe with its interval, and of each file column."""
@@ -235,14 +227,14 @@ def judge(
     }
 
 
-def check_gate(figures: Mapping[str, Any], limit: float) -> None:
+def check_gate(metrics: Mapping[str, Any], limit: float) -> None:
     """Raise if file statistics tell the class.
 
     Raises:
         InputError: their AUROC is above `limit`; the message names the columns that leak most.
     """
-    found = figures["auroc"]["file_statistics"]
-    ordered = sorted(figures["auroc_of_file_column"].items(), key=lambda item: -item[1])
+    found = metrics["auroc"]["file_statistics"]
+    ordered = sorted(metrics["auroc_of_file_column"].items(), key=lambda item: -item[1])
     if found["value"] <= limit:
         return
     leaks = [item for item in ordered if item[1] > limit] or ordered[:2]
@@ -251,7 +243,7 @@ def check_gate(figures: Mapping[str, Any], limit: float) -> None:
         f"file statistics give the class away: AUROC {found['value']:.3f} ({found['low']:.3f} to "
         f"{found['high']:.3f}), above shortcuts.max_file_auroc = {limit}. By column: {named}. "
         "A detector would learn the files instead of the pictures. Re-encode both classes alike "
-        "(one format, size and range of quality) or choose other images; to go on knowing it, "
+        "(one format, size and range of quality) or choose other images; to accept it, "
         "raise shortcuts.max_file_auroc"
     )
 

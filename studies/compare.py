@@ -28,6 +28,8 @@ from src.core.tables import parse_table
 from src.evaluation.calibration import parse_calibration
 from src.evaluation.results import EvaluateParams
 from src.inference.predictions import PREDICTIONS
+from src.reporting.markdown import markdown_table
+from src.reporting.titles import TITLES
 from studies.shared.paired import Difference, McNemar, Scored, differences, mcnemar
 
 logger = logging.getLogger("compare")
@@ -36,13 +38,6 @@ WORKSPACE = "workspace"
 PREDICTIONS_CSV = "data/predictions.csv"
 CALIBRATION_JSON = "models/calibration.json"
 _COLUMNS = ("image_id", "split", "label", "group", "logit")
-TITLES = {
-    "mcc": "MCC",
-    "ap": "average precision",
-    "auroc": "AUROC",
-    "recall": "recall",
-    "specificity": "specificity",
-}
 _EXAMPLES = 3  # images named where test sets differ
 
 
@@ -69,7 +64,7 @@ def read_version(rev: str) -> Version:
     """Return what revision `rev` of the project in this directory predicts.
 
     Raises:
-        InputError: it is unknown, or holds no predictions that can be had.
+        InputError: it is unknown, or holds no predictions that are available.
     """
     content = read_file(PREDICTIONS_CSV, rev)
     name = f"{PREDICTIONS_CSV} of {rev}"
@@ -171,21 +166,23 @@ def common_groups(first: pd.Series, second: pd.Series) -> np.ndarray[tuple[int],
 def page(comparison: Comparison, confidence: float) -> str:
     """Return the comparison as Markdown: a table, and what it means in plain words."""
     first, second = comparison.first, comparison.second
+    rows = [
+        (
+            TITLES[name],
+            f"{change.first:.3f}",
+            f"{change.second:.3f}",
+            f"{change.change:+.3f}",
+            f"{change.low:+.3f} to {change.high:+.3f}",
+            _p(change.p_value),
+        )
+        for name, change in comparison.differences.items()
+    ]
+    verdicts = comparison.verdicts
     lines = [
         f"{second} against {first}, on the same {comparison.images} test images "
         f"({comparison.groups} groups):",
         "",
-        f"| | {first} | {second} | change | {confidence:.0%} interval | p |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, title in TITLES.items():
-        change = comparison.differences[name]
-        lines.append(
-            f"| {title} | {change.first:.3f} | {change.second:.3f} | {change.change:+.3f} | "
-            f"{change.low:+.3f} to {change.high:+.3f} | {_p(change.p_value)} |"
-        )
-    verdicts = comparison.verdicts
-    lines += [
+        markdown_table(["", first, second, "change", f"{confidence:.0%} interval", "p"], rows),
         "",
         f"Verdicts: {verdicts.only_first} images are right in {first} alone, "
         f"{verdicts.only_second} in {second} alone; McNemar's exact test, which takes images for "
@@ -198,7 +195,7 @@ def page(comparison: Comparison, confidence: float) -> str:
 
 
 def conclusion(comparison: Comparison, confidence: float) -> str:
-    """Return what the MCC, the figure that decides, says of the two."""
+    """Return what the MCC, the metric that decides, says of the two."""
     first, second = comparison.first, comparison.second
     change = comparison.differences["mcc"]
     if comparison.verdicts[:2] == (0, 0):

@@ -127,7 +127,7 @@ def test_what_is_written_parts_validation_as_what_was_chosen(
 
 @pytest.mark.parametrize(("label", "name"), [(0, "real"), (1, "fake")])
 def test_validation_needs_both_classes(validation: pd.DataFrame, label: int, name: str) -> None:
-    with pytest.raises(InputError, match=f"no {name} image of split 'val'"):
+    with pytest.raises(InputError, match=f"split 'val' of the predictions: no {name} image"):
         calibrate(validation[validation["label"] != label], PARAMS)
 
 
@@ -137,7 +137,9 @@ def test_a_constant_detector_is_refused(validation: pd.DataFrame) -> None:
 
 
 def test_logits_are_numbers(validation: pd.DataFrame) -> None:
-    with pytest.raises(InputError, match=r"logit nan of .* is not a number"):
+    with pytest.raises(
+        InputError, match=r"the logit of .* is nan, expected a number between -1e\+06"
+    ):
         calibrate(validation.assign(logit=float("nan")), PARAMS)
 
 
@@ -147,3 +149,19 @@ def test_logits_that_say_nothing_are_warned_of(
     calibrate(validation.assign(logit=-validation["logit"]), PARAMS)
 
     assert "on validation the logits say nothing" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "message"),
+    [
+        (5e5, 9e5, "every score of validation is 1: its logits, 500000 to 900000, are saturated"),
+        (-1e300, 1e300, r"is -1e\+300, expected a number between -1e\+06 and 1e\+06"),
+        (-np.inf, np.inf, "is -inf, expected a number"),
+    ],
+)
+def test_saturated_logits_are_refused(low: float, high: float, message: str) -> None:
+    validation = make_predictions(images_per_method=10, seed=0)
+    validation = validation[validation["split"] == "val"]
+    validation["logit"] = np.where(np.arange(len(validation)) % 2 == 0, low, high)
+    with pytest.raises(InputError, match=message):
+        calibrate(validation, PARAMS)

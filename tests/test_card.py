@@ -1,12 +1,13 @@
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from src import card as stage
-from src.card import Documents, model_card, table
+from src.card import Documents, model_card
 from src.core.cli import InputError
 from src.dataset.raw import Manifest, Method
 
@@ -31,7 +32,7 @@ METRICS: dict[str, Any] = {
             for end, value in (("", 0.654321), ("_low", 0.5), ("_high", 0.75))
         },
         "confusion": {"true_positives": 10, "false_negatives": 30, "true_negatives": 1200},
-        "recall": {"glide": 0.25, "gan|x": 0.875},
+        "recall": {"glide": 0.25, "gan|x": 0.875, "*`_$": 0.125},
         "specificity": {"coco": 1.0},
         "ood_share": 0.0625,
         "slices": {"tested": 12, "worse_than_rest": 3},
@@ -66,12 +67,12 @@ def card_of(**changes: Any) -> str:
 
 
 def test_figures_stand_with_their_intervals_and_methods_with_their_licences() -> None:
-    card = card_of()
+    card = re.sub(" +", " ", card_of())
 
     assert "| MCC | 0.654 | 0.500 to 0.750 |" in card
     assert "| mean colour | 0.600 | 0.550 to 0.650 |" in card
     assert "| glide | fake | 0 | 20 | 0.250 | MIT |" in card
-    assert "| gan/x | fake | 300 | 20 | 0.875 | CC-BY-4.0 |" in card
+    assert "| gan\\|x | fake | 300 | 20 | 0.875 | CC-BY-4.0 |" in card
     assert "| coco | real | 310 | 1200 | 1.000 | CC-BY-2.0 |" in card
     assert "1,240 test images" in card
     assert "A temperature of 0.750 (0.500 to\n1.250)" in card
@@ -83,6 +84,8 @@ def test_limits_name_what_fails() -> None:
     card = card_of()
 
     assert "- It misses most of `glide`: 25.0% of its test images are called fake." in card
+    assert "- It misses most of `` *`_$ ``: 12.5% of its" in card
+    assert r"| \*\`\_$ " in card
     assert "misses most of `gan" not in card
     assert "3 of 12" in card
     assert "6.2% of the test images lie unlike" in card
@@ -96,10 +99,6 @@ def test_what_was_held_out_is_told() -> None:
 
     assert "never trained on, its MCC is 0.125 (-0.250 to 0.500)" in card
     assert "All its test methods" not in card
-
-
-def test_tables_are_markdown() -> None:
-    assert table(("a", "b"), [("1", "x|y")]) == "| a | b |\n| --- | --- |\n| 1 | x/y |"
 
 
 def test_the_stage_writes_the_same_bytes_twice(

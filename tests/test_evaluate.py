@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,6 +21,7 @@ ARGUMENTS = [
     "data/metadata.csv",
     "models/calibration.json",
     "metrics/evaluate.json",
+    "metrics/headline.json",
     "plots/evaluate",
 ]
 
@@ -41,7 +43,7 @@ def outputs(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.is_file()}
 
 
-def test_figures_are_those_of_calibrated_test_images_at_the_frozen_threshold(
+def test_metrics_are_those_of_calibrated_test_images_at_the_frozen_threshold(
     folder: Path,
 ) -> None:
     evaluate.main(ARGUMENTS)
@@ -94,9 +96,10 @@ def test_a_second_run_writes_the_same_bytes(folder: Path) -> None:
     assert outputs(folder) == first
     assert {Path(name).name for name in first} == {
         "evaluate.json",
+        "headline.json",
         "overview.png",
         "slices.png",
-        *(f"{table}.csv" for table in ("figures", "pr", "roc", "confusion", "reliability")),
+        *(f"{table}.csv" for table in ("metrics", "pr", "roc", "confusion", "reliability")),
         *(
             f"{table}.csv"
             for table in ("scores", "methods", "errors", "reliability_before", "slices")
@@ -122,3 +125,40 @@ def test_a_detector_without_errors_is_drawn_too(folder: Path) -> None:
 
     assert json.loads((folder / "metrics/evaluate.json").read_text())["test"]["mcc"] == 1
     assert len(read_table(folder / "plots/evaluate/errors.csv", error_columns(PREDICTIONS))) == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["$x_{", "a\\$b", "_", "写真 é", "\U0001f600", "a\tb\nc", "*" * 200]
+)
+def test_any_name_of_a_method_and_a_category_is_drawn(
+    folder: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    predictions = make_predictions(images_per_method=40, seed=0)
+    predictions["method"] = predictions["method"].replace({"glide": name})
+    predictions["category"] = name
+    write_table(predictions, folder / "data/predictions.csv", PREDICTIONS)
+    evaluate.main(ARGUMENTS)
+
+    lacks = [record for record in caplog.records if "no font here has" in record.message]
+    assert len(lacks) <= 2  # one for each picture, whatever it lacks
+    assert all(path.stat().st_size for path in (folder / "plots").rglob("*.png"))
+
+
+def test_nobodys_matplotlibrc_changes_a_picture(folder: Path) -> None:
+    evaluate.main(ARGUMENTS)
+    first = outputs(folder)
+    changes = {"savefig.dpi": 50, "font.size": 20, "font.family": ["serif"], "axes.grid": True}
+    with mpl.rc_context(changes):  # type: ignore[arg-type]
+        evaluate.main(ARGUMENTS)
+    assert outputs(folder) == first
+
+
+def test_experiments_are_compared_by_few_numbers_the_most_telling_first(folder: Path) -> None:
+    evaluate.main(ARGUMENTS)
+    headline = json.loads((folder / "metrics/headline.json").read_text())
+    document = json.loads((folder / "metrics/evaluate.json").read_text())
+    assert list(headline)[:4] == ["mcc", "mcc_low", "mcc_high", "auroc"]
+    assert len(headline) <= 20
+    assert all(isinstance(value, float) for value in headline.values())
+    assert headline["mcc"] == document["test"]["mcc"]
+    assert headline["lowest_recall"] == min(document["recall"].values())

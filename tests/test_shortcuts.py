@@ -1,5 +1,6 @@
 """Tests of src/shortcuts.py."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from src import shortcuts
 from src.core.cli import InputError
 from src.core.files import read_json
 from src.core.hashing import image_key
+from src.core.params import load_params
 from src.core.tables import FAKE, LABELS, REAL, write_table
 from src.dataset.columns import METADATA, SPLIT_TABLE
 from src.dataset.image_stats import measure
@@ -66,10 +68,10 @@ def run_stage(
 def test_alike_classes_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_stage(tmp_path, monkeypatch, plain, 0.7)
     assert Path("passed").read_text().endswith("\n")
-    figures = read_json(Path("metrics.json"))
-    assert figures["images"] == figures["groups"] == 2 * IMAGES
-    assert set(figures["auroc"]) == {"file_statistics", "mean_colour", "thumbnail", "spectrum"}
-    for probe in figures["auroc"].values():
+    metrics = read_json(Path("metrics.json"))
+    assert metrics["images"] == metrics["groups"] == 2 * IMAGES
+    assert set(metrics["auroc"]) == {"file_statistics", "mean_colour", "thumbnail", "spectrum"}
+    for probe in metrics["auroc"].values():
         assert probe["low"] < probe["value"] < probe["high"]
         assert probe["value"] < 0.7
 
@@ -106,9 +108,9 @@ def test_a_leak_shuts_the_gate_and_is_named(
     for column in columns:
         assert f"{column} 1.000" in str(caught.value)
     assert not Path("passed").exists()
-    figures = read_json(Path("metrics.json"))
-    assert figures["auroc"]["file_statistics"]["value"] == 1
-    assert figures["auroc_of_file_column"][columns[0]] == 1
+    metrics = read_json(Path("metrics.json"))
+    assert metrics["auroc"]["file_statistics"]["value"] == 1
+    assert metrics["auroc_of_file_column"][columns[0]] == 1
 
 
 def test_a_raised_limit_opens_the_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +133,7 @@ def test_what_pixels_tell_is_reported_and_passes(
     assert auroc["thumbnail"]["low"] > 0.7
 
 
-def test_figures_are_the_same_to_the_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_are_the_same_to_the_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -215,3 +217,13 @@ def test_scores_do_not_come_from_a_fit_that_saw_the_group() -> None:
     scores = out_of_fold_scores(features, labels, groups.astype(str), 5, 0)
     right = ((scores > 0.5) == labels).mean()
     assert 0.3 < right < 0.7
+
+
+@pytest.mark.parametrize("rounds", [0, 19, 100_001, 10**9, 2**63])
+def test_rounds_beyond_reason_are_refused(tmp_path: Path, rounds: int) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(json.dumps({"shortcuts": NUMBERS | {"bootstrap_rounds": rounds}}))
+    with pytest.raises(
+        InputError, match=rf"shortcuts\.bootstrap_rounds = {rounds}: Input should be"
+    ):
+        load_params(ShortcutsParams, "shortcuts", path)

@@ -8,22 +8,16 @@ from typing import Any
 
 from src.core.cli import run
 from src.core.files import read_json
+from src.reporting.titles import HEADLINES, TITLES
 
 METRICS = Path("metrics")
-FIGURES = {
-    "mcc": "MCC",
-    "ap": "average precision",
-    "auroc": "AUROC",
-    "balanced_accuracy": "balanced accuracy",
-}
 
 
 def headline(evaluate: dict[str, Any], shortcuts: dict[str, Any]) -> str:
     """Return the lines that `make repro` ends with."""
     test = evaluate["test"]
-    figures = {
-        title: (test[name], test[f"{name}_low"], test[f"{name}_high"])
-        for name, title in FIGURES.items()
+    metrics = {
+        TITLES[name]: (test[name], test[f"{name}_low"], test[f"{name}_high"]) for name in HEADLINES
     }
     probes = {
         name.replace("_", " "): (probe["value"], probe["low"], probe["high"])
@@ -32,7 +26,7 @@ def headline(evaluate: dict[str, Any], shortcuts: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"Test images, threshold {evaluate['threshold']:.3f} (frozen on validation):",
-            *_table(figures),
+            *_table(metrics),
             "AUROC of what guesses the label without looking properly (0.5 is chance):",
             *_table(probes),
             "Plots: plots/evaluate/overview.png; all in one page: dvc plots show --open",

@@ -60,9 +60,9 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_json(document: Mapping[str, Any], path: Path) -> None:
-    """Write `document` with sorted keys, floats at six significant digits and a final newline."""
-    text = json.dumps(_rounded(document), indent=2, sort_keys=True, allow_nan=False)
+def write_json(document: Mapping[str, Any], path: Path, *, sort_keys: bool = True) -> None:
+    """Write `document`, floats at six significant digits, with a final newline."""
+    text = json.dumps(_rounded(document), indent=2, sort_keys=sort_keys, allow_nan=False)
     with replacing(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from scipy.special import expit
@@ -12,6 +13,8 @@ from src.core.arrays import FloatArray
 from src.core.cli import InputError
 from src.core.files import replacing
 from src.core.params import STRICT
+
+LARGEST_LOGIT = 1e6  # beyond it a detector says nothing but that its training diverged
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -26,6 +29,22 @@ class Calibration:
         """Return P(fake), in [0, 1], of log odds of any shape; it ranks as they do."""
         scores: FloatArray = expit(logits / self.temperature)
         return scores
+
+
+def check_logits(predictions: pd.DataFrame) -> None:
+    """Check the column `logit` of `predictions`.
+
+    Raises:
+        InputError: one is not a number, or beyond LARGEST_LOGIT.
+    """
+    wrong = predictions[~(predictions["logit"].abs() <= LARGEST_LOGIT)]
+    if len(wrong):
+        row = wrong.iloc[0]
+        raise InputError(
+            f"the logit of {row['image_id']} is {row['logit']:g}, expected a number between "
+            f"{-LARGEST_LOGIT:g} and {LARGEST_LOGIT:g}: the detector is of no use; train it again "
+            "with a lower train.learning_rate"
+        )
 
 
 def save_calibration(calibration: Calibration, path: Path) -> None:

@@ -3,10 +3,11 @@
 import logging
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy import special
 from tqdm import tqdm
 
@@ -16,6 +17,8 @@ from src.core.cli import keep_freed_memory
 logger = logging.getLogger(__name__)
 
 
+# More rounds would change no digit that anybody reads, and take days.
+Rounds = Annotated[int, Field(ge=20, le=100_000)]
 Statistic = Callable[[FloatArray], Mapping[str, Any]]
 
 

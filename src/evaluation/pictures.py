@@ -1,26 +1,23 @@
-"""Tables of src/evaluation/plot_tables.py -> one matplotlib figure that sums up a detector."""
+"""Tables of src/evaluation/plot_tables.py -> the pictures that sum up a detector."""
 
 from collections.abc import Mapping
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from src.reporting.drawing import BLUE, COLOURS, GREY, canvas
+
 FOREST_ROWS = 40
 LEVEL = 0.05
-BLUE, GREY = "#2b6cb0", "#a0aec0"
-COLOURS = {"real": "#319795", "fake": "#dd6b20"}  # told apart by colour-blind readers too
 
 
 def forest(slices: pd.DataFrame) -> Figure:
     """Return the share called right in each slice, the worst first: at most FOREST_ROWS of them."""
     shown = slices.head(FOREST_ROWS)
-    with mpl.rc_context({**mpl.rcParamsDefault, "font.size": 9, "axes.titlesize": 10}):
-        figure = Figure(figsize=(9, 1.5 + 0.22 * len(shown)), layout="constrained")
+    with canvas(9, 1.5 + 0.22 * len(shown)) as figure:
         _slices(figure.add_subplot(), shown, len(slices))
-        figure.draw_without_rendering()
     return figure
 
 
@@ -48,23 +45,20 @@ def _slices(axes: Axes, slices: pd.DataFrame, total: int) -> None:
 
 def overview(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Return PR curve, confusion, reliability, scores and methods of one evaluation on a sheet."""
-    # The defaults, so that a reader's own matplotlibrc does not change a committed picture.
-    with mpl.rc_context({**mpl.rcParamsDefault, "font.size": 9, "axes.titlesize": 10}):
-        figure = Figure(figsize=(12, 7), layout="constrained")
+    with canvas(12, 7) as figure:
         grid = figure.add_gridspec(2, 3)
-        _pr(figure.add_subplot(grid[0, 0]), tables["pr"], tables["figures"])
+        _pr(figure.add_subplot(grid[0, 0]), tables["pr"], tables["metrics"])
         _confusion(figure.add_subplot(grid[0, 1]), tables["confusion"])
         _reliability(
             figure.add_subplot(grid[1, 0]), tables["reliability"], tables["reliability_before"]
         )
         _scores(figure.add_subplot(grid[1, 1]), tables["scores"])
         _methods(figure.add_subplot(grid[:, 2]), tables["methods"])
-        figure.draw_without_rendering()  # text takes its font when it is drawn
     return figure
 
 
-def _pr(axes: Axes, pr: pd.DataFrame, figures: pd.DataFrame) -> None:
-    ap = figures.set_index("metric").loc["ap"]
+def _pr(axes: Axes, pr: pd.DataFrame, metrics: pd.DataFrame) -> None:
+    ap = metrics.set_index("metric").loc["ap"]
     axes.fill_between(
         pr["recall"], pr["precision_low"], pr["precision_high"], step="pre", color=BLUE, alpha=0.2
     )

@@ -1,4 +1,4 @@
-"""Predictions and a judgement -> the small tables that `dvc plots` draws (.dvc/plots/*.json)."""
+"""Predictions and results -> the small tables that `dvc plots` draws (.dvc/plots/*.json)."""
 
 import numpy as np
 import pandas as pd
@@ -9,38 +9,38 @@ from src.evaluation import metrics
 from src.evaluation.confusion import Confusion
 from src.evaluation.intervals import rate_intervals
 from src.evaluation.ranking import Ranking
-from src.evaluation.results import CURVE_POINTS, Judgement
+from src.evaluation.results import CURVE_POINTS, Results
 
 HISTOGRAM_BINS = 40
 
 
 def evaluation_tables(
-    test: pd.DataFrame, judgement: Judgement, bins: int, confidence: float
+    test: pd.DataFrame, results: Results, bins: int, confidence: float
 ) -> dict[str, pd.DataFrame]:
     """Return the tables of plots/evaluate by name; `bins` parts of [0, 1] for the reliability."""
     return {
-        "figures": figures_table(judgement),
-        "pr": judgement.pr,
+        "metrics": metrics_table(results),
+        "pr": results.pr,
         "roc": roc_table(test),
-        "confusion": confusion_table(judgement.confusion),
+        "confusion": confusion_table(results.confusion),
         "reliability": reliability_table(test, bins, confidence),
         "reliability_before": reliability_table(
             test.assign(score=expit(test["logit"])), bins, confidence
         ),
         "scores": scores_table(test),
-        "methods": methods_table(judgement),
+        "methods": methods_table(results),
     }
 
 
-def figures_table(judgement: Judgement) -> pd.DataFrame:
+def metrics_table(results: Results) -> pd.DataFrame:
     """Return one row per metric: metric, value, value_low, value_high."""
-    rows = [(name, *values) for name, values in judgement.figures.items()]
+    rows = [(name, *values) for name, values in results.metrics.items()]
     return pd.DataFrame(rows, columns=["metric", "value", "value_low", "value_high"])
 
 
-def methods_table(judgement: Judgement) -> pd.DataFrame:
-    """Return `judgement.methods` behind a column `name`, which tells a method's classes apart."""
-    methods = judgement.methods
+def methods_table(results: Results) -> pd.DataFrame:
+    """Return `results.methods` behind a column `name`, which tells a method's classes apart."""
+    methods = results.methods
     suffix = methods["label"].map({LABELS[REAL]: " (real)", LABELS[FAKE]: ""})
     return pd.concat([(methods["method"] + suffix).rename("name"), methods], axis=1)
 

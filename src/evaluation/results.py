@@ -1,4 +1,4 @@
-"""Predictions -> threshold, figures with intervals, slices: what a study says of a detector."""
+"""Predictions and a threshold -> metrics with intervals, by method and slice."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
@@ -11,19 +11,24 @@ from pydantic.dataclasses import dataclass
 from scipy.special import expit
 
 from src.core.arrays import FloatArray, IntArray
-from src.core.cli import InputError
 from src.core.params import STRICT
-from src.core.tables import FAKE, LABELS, REAL
+from src.core.tables import FAKE, LABELS, REAL, require_both_classes
 from src.evaluation import metrics
+from src.evaluation.calibration import check_logits
 from src.evaluation.calibration_error import debiased_root
 from src.evaluation.confusion import Confusion, mcc
-from src.evaluation.intervals import Interval, Statistic, bootstrap, interval, rate_intervals
+from src.evaluation.intervals import (
+    Interval,
+    Rounds,
+    Statistic,
+    bootstrap,
+    interval,
+    rate_intervals,
+)
 from src.evaluation.ranking import Ranking, auroc
 
 CURVE_POINTS = 1000  # more make a plot slow and its file large, and the eye sees no difference
-# The figures that stand for a detector.
-HEADLINES = ("mcc", "ap", "auroc", "balanced_accuracy")
-# Figures whose statistic is a mean square with a bias: see `debiased_root`.
+# Metrics whose statistic is a mean square with a bias: see `debiased_root`.
 SQUARES = ("calibration_error", "calibration_error_before")
 PROBABILITIES = ("calibration_error", "brier_error")  # each also with `_before` calibration
 
@@ -32,19 +37,19 @@ PROBABILITIES = ("calibration_error", "brier_error")  # each also with `_before`
 class EvaluateParams:
     """Section `evaluate` of params.yaml."""
 
-    bootstrap_rounds: Annotated[int, Field(ge=20)]
+    bootstrap_rounds: Rounds
     confidence: Annotated[float, Field(ge=0.5, lt=1)]
     calibration_bins: Annotated[int, Field(ge=2, le=100)]
     min_groups: Annotated[int, Field(ge=1)]
     worst_images: Annotated[int, Field(ge=1)]
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, lt=2**64)]
 
 
-class Judgement(NamedTuple):
+class Results(NamedTuple):
     """What the test images say of a detector at a frozen threshold."""
 
     confusion: Confusion
-    figures: dict[str, tuple[float, float, float]]  # metric -> value, low end, high end
+    metrics: dict[str, tuple[float, float, float]]  # metric -> value, low end, high end
     methods: pd.DataFrame  # `slices` by method and family, and auroc, auroc_low, auroc_high
     pr: pd.DataFrame  # recall, precision, precision_low, precision_high: at most CURVE_POINTS rows
 
@@ -55,21 +60,13 @@ def check_predictions(predictions: pd.DataFrame) -> None:
     Raises:
         InputError: test lacks a class, or a logit is no number.
     """
-    wrong = predictions[~np.isfinite(predictions["logit"])]
-    if len(wrong):
-        row = wrong.iloc[0]
-        raise InputError(f"logit {row['logit']} of {row['image_id']} is not a number")
-    labels = predictions.loc[predictions["split"] == "test", "label"]
-    for label, name in LABELS.items():
-        if not (labels == label).any():
-            raise InputError(
-                f"predictions hold no {name} image of split 'test' ({len(labels)} images): "
-                "evaluation needs both classes"
-            )
+    check_logits(predictions)
+    test = predictions["split"] == "test"
+    require_both_classes(predictions.loc[test, "label"], "split 'test' of the predictions")
 
 
-def judge(test: pd.DataFrame, threshold: float, params: EvaluateParams) -> Judgement:
-    """Return all figures of `test`, whose scores >= `threshold` mean fake.
+def compute_results(test: pd.DataFrame, threshold: float, params: EvaluateParams) -> Results:
+    """Return all metrics of `test`, whose scores >= `threshold` mean fake.
 
     `test` holds rows of predictions and `score`, P(fake) after calibration.
     """
@@ -85,7 +82,7 @@ def judge(test: pd.DataFrame, threshold: float, params: EvaluateParams) -> Judge
         **_columns("auroc", *estimates.pop("by_method"))
     )
     pr = pd.DataFrame({"recall": recalls, **_columns("precision", *estimates.pop("precisions"))})
-    return Judgement(
+    return Results(
         metrics.confusion(metrics.outcomes(test["label"].to_numpy(), _verdicts(test, threshold))),
         {name: (value, *ends) for name, (value, ends) in estimates.items()},
         # The fakes that get through come first: they are what one overall figure hides.

@@ -8,8 +8,19 @@ _SPECIAL = re.compile(r"[\\`*|<&]|(?<![^\W_])_|_(?![^\W_])|\](?=\()")  # and `_`
 
 def escape(text: str) -> str:
     """Return `text` so that Markdown shows it as it is, on one line."""
-    visible = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-    return _SPECIAL.sub(r"\\\g<0>", visible)
+    return _SPECIAL.sub(r"\\\g<0>", _visible(text))
+
+
+def code(text: str) -> str:
+    """Return `text` as a code span, whatever backticks it holds, on one line."""
+    visible = _visible(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", visible)), default=0))
+    pad = " " if "`" in visible else ""
+    return f"{fence}{pad}{visible}{pad}{fence}"
+
+
+def _visible(text: str) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -4,10 +4,8 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
-from src.core.files import replacing
 from src.images.crops import Crops
+from src.reporting.drawing import canvas, save
 
 _COLUMNS = 8
 
@@ -15,13 +13,11 @@ _COLUMNS = 8
 def draw_batch(crops: Crops, captions: Iterable[str], path: Path) -> None:
     """Draw `crops` (B, size, size, 3) pixel by pixel, with a caption above each."""
     rows = math.ceil(len(crops) / _COLUMNS)
-    figure = Figure(figsize=(1.5 * _COLUMNS, 1.9 * rows), dpi=100, layout="constrained")
-    axes = figure.subplots(rows, _COLUMNS, squeeze=False).flat
-    for axis, crop, caption in zip(axes, crops, captions, strict=False):
-        axis.imshow(crop, interpolation="nearest")
-        axis.set_title(caption, fontsize=8)
-    for axis in axes:
-        axis.set_axis_off()
-    with replacing(path) as temporary:
-        # No version of matplotlib in the file: it would differ where the picture does not.
-        figure.savefig(temporary, format="png", metadata={"Software": None})
+    with canvas(1.5 * _COLUMNS, 1.9 * rows) as figure:
+        axes = figure.subplots(rows, _COLUMNS, squeeze=False).flat
+        for axis, crop, caption in zip(axes, crops, captions, strict=False):
+            axis.imshow(crop, interpolation="nearest")
+            axis.set_title(caption, fontsize=8)
+        for axis in axes:
+            axis.set_axis_off()
+    save(figure, path)

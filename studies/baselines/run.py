@@ -17,6 +17,8 @@ from ruamel.yaml.error import YAMLError
 
 from src.core.cli import InputError, run
 from src.core.files import read_json, replacing, write_json
+from src.core.tables import write_csv
+from src.reporting.markdown import markdown_table, with_interval
 
 logger = logging.getLogger("baselines")
 
@@ -24,6 +26,7 @@ DETECTORS = Path(__file__).parents[2] / "src/models"
 RECIPES = Path("studies/baselines/recipes.yaml")
 TABLE = Path("studies/baselines/results")  # .md and .csv
 TIMES = Path(".scratch/baselines.json")
+METRICS = ("mcc", "auroc")
 _PREFIX = "baseline-"
 _PARAMETER = re.compile(r"\w+\.\w+")
 _FORM = "expected a line for each detector, such as resnet50: {train.epochs: 5}, or resnet50: {}"
@@ -117,7 +120,7 @@ def run_experiment(name: str, recipe: Recipe) -> float | None:
     before = _cpu_seconds()
     trained = False
     with subprocess.Popen(
-        # Up to the figures: galleries would take as long again.
+        # Up to the metrics: galleries would take as long again.
         ["dvc", "exp", "run", "--temp", "--name", _PREFIX + name, *settings, "evaluate"],
         env={**environment, **os.environ},
         stdout=subprocess.PIPE,
@@ -129,7 +132,9 @@ def run_experiment(name: str, recipe: Recipe) -> float | None:
             sys.stdout.flush()
             trained |= line.startswith("Running stage 'train'")
     if running.returncode:
-        raise InputError(f"{name} failed (see above): mend it and repeat, the others are kept")
+        raise InputError(
+            f"{name} failed (see above): fix it and run this again; the others are kept"
+        )
     return _cpu_seconds() - before if trained else None
 
 
@@ -158,13 +163,9 @@ def read_result(commit: str) -> dict[str, float]:
         for stage in ("evaluate", "train")
     )
     evaluate, train = documents
-    figures = {
-        f"{figure}{bound}": evaluate["test"][f"{figure}{bound}"]
-        for figure in ("mcc", "auroc")
-        for bound in ("", "_low", "_high")
-    }
+    names = [name + end for name in METRICS for end in ("", "_low", "_high")]
     return {
-        **figures,
+        **{name: evaluate["test"][name] for name in names},
         "parameters": train["train"]["parameters"],
         "images_seen": train["train"]["images_seen"],
     }
@@ -185,23 +186,24 @@ def read_probes(shortcuts: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         }
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """Return `table` as Markdown, intervals beside their figures."""
-    lines = [
-        "| detector | MCC | AUROC | parameters | images seen | CPU s |",
-        "|---|---|---|---|---|---|",
+def page(table: pd.DataFrame) -> str:
+    """Return `table` as Markdown, intervals beside their metrics."""
+    header = ("detector", "MCC", "AUROC", "parameters", "images seen", "CPU s")
+    rows = [
+        (
+            str(row["detector"]),
+            *(_with_interval(row, name) for name in METRICS),
+            *(_count(row[name]) for name in ("parameters", "images_seen", "cpu_seconds")),
+        )
+        for row in table.to_dict("records")
     ]
-    for row in table.to_dict("records"):
-        figures = [_interval(row, figure) for figure in ("mcc", "auroc")]
-        counts = [_count(row[name]) for name in ("parameters", "images_seen", "cpu_seconds")]
-        lines.append(f"| {' | '.join([str(row['detector']), *figures, *counts])} |")
-    return "\n".join(lines) + "\n"
+    return markdown_table(header, rows) + "\n"
 
 
-def _interval(row: Mapping[Any, Any], figure: str) -> str:
-    if pd.isna(row[figure]):
+def _with_interval(row: Mapping[Any, Any], name: str) -> str:
+    if pd.isna(row[name]):
         return ""
-    return f"{row[figure]:.3f} ({row[f'{figure}_low']:.3f} to {row[f'{figure}_high']:.3f})"
+    return with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
 
 
 def _count(value: float) -> str:
@@ -215,9 +217,8 @@ def write_results(results: Mapping[str, Mapping[str, float]], times: Mapping[str
     ]
     rows += read_probes(read_json(Path("metrics/shortcuts.json")))
     table = pd.DataFrame(rows).sort_values("auroc", ascending=False, kind="stable")
-    with replacing(TABLE.with_suffix(".csv")) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
-    text = markdown(table)
+    write_csv(table, TABLE.with_suffix(".csv"))
+    text = page(table)
     with replacing(TABLE.with_suffix(".md")) as temporary:
         temporary.write_text(text, encoding="utf-8")
     sys.stdout.write(text)

@@ -1,23 +1,16 @@
-"""Tables of the cross-validation -> one figure: PR curves and figures of merit of the folds."""
+"""Tables of the cross-validation -> one figure: PR curves and metrics of the folds."""
 
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.evaluation.pictures import BLUE, GREY
-from src.evaluation.results import HEADLINES
+from src.reporting.drawing import BLUE, GREY, canvas
+from src.reporting.titles import HEADLINES, TITLES
 
-TITLES = {
-    "mcc": "MCC",
-    "ap": "average precision",
-    "auroc": "AUROC",
-    "balanced_accuracy": "balanced accuracy",
-}
 # Told apart by colour-blind readers too.
 # Source: Okabe and Ito 2008, Color Universal Design; without its yellow, which is faint on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
@@ -25,13 +18,10 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#0
 
 def draw(folds: pd.DataFrame, curves: pd.DataFrame, document: Mapping[str, Any]) -> Figure:
     """Return the sheet; `curves` has fold, recall and precision, `document` is `summary`'s."""
-    # The defaults, so that a reader's own matplotlibrc does not change a committed picture.
-    with mpl.rc_context({**mpl.rcParamsDefault, "font.size": 9, "axes.titlesize": 10}):
-        figure = Figure(figsize=(11, 5), layout="constrained")
+    with canvas(11, 5) as figure:
         left, right = figure.subplots(1, 2)
         _curves(left, folds, curves)
-        _figures(right, folds, document)
-        figure.draw_without_rendering()  # text takes its font when it is drawn
+        _metrics(right, folds, document)
     return figure
 
 
@@ -56,18 +46,18 @@ def _curves(axes: Axes, folds: pd.DataFrame, curves: pd.DataFrame) -> None:
     axes.legend(frameon=False, loc="lower left")
 
 
-def _figures(axes: Axes, folds: pd.DataFrame, document: Mapping[str, Any]) -> None:
+def _metrics(axes: Axes, folds: pd.DataFrame, document: Mapping[str, Any]) -> None:
     offsets = np.linspace(-0.28, 0.28, len(folds))
-    for place, name in enumerate(HEADLINES):
+    for column, name in enumerate(HEADLINES):
         values = folds[name]
         errors = [values - folds[f"{name}_low"], folds[f"{name}_high"] - values]
         low, high = document[f"{name}_low"], document[f"{name}_high"]
-        axes.fill_betweenx([low, high], place - 0.36, place + 0.36, color=BLUE, alpha=0.15)
-        axes.hlines(document[name], place - 0.36, place + 0.36, color=BLUE)
-        axes.errorbar(place + offsets, values, errors, fmt="none", ecolor=GREY, elinewidth=1)
+        axes.fill_betweenx([low, high], column - 0.36, column + 0.36, color=BLUE, alpha=0.15)
+        axes.hlines(document[name], column - 0.36, column + 0.36, color=BLUE)
+        axes.errorbar(column + offsets, values, errors, fmt="none", ecolor=GREY, elinewidth=1)
         for number, value in enumerate(values):
             axes.plot(
-                place + offsets[number], value, "o", ms=4, color=COLOURS[number % len(COLOURS)]
+                column + offsets[number], value, "o", ms=4, color=COLOURS[number % len(COLOURS)]
             )
     axes.set(title="Folds, mean and interval of the mean", ylim=(None, 1.02))
     axes.set_xticks(range(len(HEADLINES)), [TITLES[name].replace(" ", "\n") for name in HEADLINES])

@@ -1,4 +1,4 @@
-"""One evaluation per fold -> mean, spread and interval of each figure, and the folds' PR curves."""
+"""One evaluation per fold -> mean, spread and interval of each metric, and the folds' PR curves."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,14 @@ from scipy import stats
 
 from src.core.arrays import FloatArray
 from src.core.cli import InputError, run
-from src.core.files import read_json, replacing, write_json
+from src.core.files import read_json
 from src.core.params import STRICT, load_params
 from src.evaluation.intervals import Interval
-from src.evaluation.results import HEADLINES, EvaluateParams
-from studies.crossval.figure import TITLES, draw
-from studies.shared.tables import markdown, with_ends, write_results
+from src.evaluation.results import EvaluateParams
+from src.reporting.markdown import interval, markdown_table, with_interval
+from src.reporting.titles import HEADLINES, TITLES
+from studies.crossval.figure import draw
+from studies.shared.results import write_results
 
 PARAMS = Path(__file__).with_name("params.yaml")
 LOWEST = {"mcc": -1.0}  # the others lie in [0, 1]
@@ -58,18 +60,18 @@ def folds_table(evaluations: Mapping[int, Mapping[str, Any]]) -> pd.DataFrame:
     """Return one row per fold: test images, threshold, and the headlines with their intervals."""
     rows = []
     for fold, document in evaluations.items():
-        figures = {
+        metrics = {
             name + end: document["test"][name + end]
             for name in HEADLINES
             for end in ("", "_low", "_high")
         }
         images = sum(document["confusion"].values())
-        rows.append({"fold": fold, "images": images, "threshold": document["threshold"]} | figures)
+        rows.append({"fold": fold, "images": images, "threshold": document["threshold"]} | metrics)
     return pd.DataFrame(rows)
 
 
 def summary(folds: pd.DataFrame, test_over_train: float, confidence: float) -> dict[str, Any]:
-    """Return mean, standard deviation over the folds, and interval of the mean, by figure."""
+    """Return mean, standard deviation over the folds, and interval of the mean, by metric."""
     document: dict[str, Any] = {"folds": len(folds), "test_over_train": test_over_train}
     for name in HEADLINES:
         values = folds[name].to_numpy()
@@ -105,20 +107,20 @@ def page(folds: pd.DataFrame, document: Mapping[str, Any], confidence: float) ->
             f"{row.fold}",
             f"{row.images}",
             *(
-                with_ends(*(float(getattr(row, name + end)) for end in ("", "_low", "_high")))
+                with_interval(*(float(getattr(row, name + end)) for end in ("", "_low", "_high")))
                 for name in HEADLINES
             ),
         ]
         for row in folds.itertuples()
     ]
     means = [f"{document[name]:.3f} ± {document[f'{name}_sd']:.3f}" for name in HEADLINES]
-    ends = [f"{document[f'{n}_low']:.3f} to {document[f'{n}_high']:.3f}" for n in HEADLINES]
+    ends = [interval(document[f"{name}_low"], document[f"{name}_high"]) for name in HEADLINES]
     rows += [["mean ± sd", f"{folds['images'].sum()}", *means], ["interval", "", *ends]]
     return "\n".join(
         [
             f"# Cross-validation over {len(folds)} folds",
             "",
-            markdown(header, rows),
+            markdown_table(header, rows),
             "",
             "In brackets: bootstrap over the groups of a fold's test images. sd: sample standard "
             "deviation over the folds.",
@@ -162,14 +164,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "methods": methods_table(evaluations),
         "pr": curves[["fold", "recall", "precision"]],
     }
-    with replacing(args.results) as results:
-        write_results(
-            results,
-            tables,
-            {"overview": draw(folds, curves, document)},
-            page(folds, document, confidence),
-        )
-        write_json({"crossval": document}, results / "metrics.json")
+    text = page(folds, document, confidence)
+    pictures = {"overview": draw(folds, curves, document)}
+    write_results(args.results, text, tables, pictures, {"crossval": document})
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 """Table of the holdout study -> bars: each generator left out, beside trained on."""
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.evaluation.pictures import BLUE, GREY
+from src.reporting.drawing import BLUE, GREY, canvas
 
 TITLES = {"auroc": "AUROC against photographs", "recall": "Recall at the frozen threshold"}
 _HEIGHT = 0.38  # of a bar
@@ -14,9 +13,7 @@ _HEIGHT = 0.38  # of a bar
 
 def draw(table: pd.DataFrame) -> Figure:
     """Return the sheet: a panel for AUROC, one for recall, with intervals."""
-    # The defaults, so that a reader's own matplotlibrc does not change a committed picture.
-    with mpl.rc_context({**mpl.rcParamsDefault, "font.size": 9, "axes.titlesize": 10}):
-        figure = Figure(figsize=(11, 1.6 + 0.55 * len(table)), layout="constrained")
+    with canvas(11, 1.6 + 0.55 * len(table)) as figure:
         panels = figure.subplots(1, 2, sharey=True)
         for axes, name in zip(panels, TITLES, strict=True):
             _panel(axes, table, name)
@@ -24,7 +21,6 @@ def draw(table: pd.DataFrame) -> Figure:
         panels[0].set_yticks(np.arange(len(table)), names)
         panels[0].invert_yaxis()
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-        figure.draw_without_rendering()  # text takes its font when it is drawn
     return figure
 
 

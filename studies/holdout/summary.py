@@ -11,19 +11,20 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from src.core.cli import InputError, run
-from src.core.files import replacing, write_json
 from src.core.params import STRICT, load_params
 from src.core.tables import FAKE, HOLDOUT, REAL, read_table
 from src.evaluation.calibration import load_calibration
 from src.evaluation.intervals import bootstrap_intervals, rate_intervals
 from src.evaluation.results import EvaluateParams
 from src.inference.predictions import PREDICTIONS
+from src.reporting.markdown import markdown_table, with_interval
+from src.reporting.titles import TITLES
 from studies.holdout.figure import draw
 from studies.shared.paired import Difference, Scored, differences
-from studies.shared.tables import markdown, with_ends, write_results
+from studies.shared.results import write_results
 
 PARAMS = Path(__file__).with_name("params.yaml")
-FIGURES = ("auroc", "recall")
+METRICS = ("auroc", "recall")
 
 
 def _different(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -75,29 +76,29 @@ def compare(unseen: Judged, trained: Judged, name: str, params: EvaluateParams) 
         "images": len(fakes),
         "groups": groups,
         "few": groups < params.min_groups,
-        **_figures(left_out, unseen.threshold, params),
+        **_metrics(left_out, unseen.threshold, params),
         "trained_images": int((known["label"] == FAKE).sum()),
     }
-    row |= {f"trained_{key}": v for key, v in _figures(known, trained.threshold, params).items()}
+    row |= {f"trained_{key}": v for key, v in _metrics(known, trained.threshold, params).items()}
     changes, shared = _changes(left_out, known, (unseen.threshold, trained.threshold), params)
     row["shared_images"] = shared
-    for figure in FIGURES:
-        change = changes[figure]
+    for metric in METRICS:
+        change = changes[metric]
         row |= {
-            f"{figure}_change": change.change,
-            f"{figure}_change_low": change.low,
-            f"{figure}_change_high": change.high,
-            f"{figure}_change_p": change.p_value,
+            f"{metric}_change": change.change,
+            f"{metric}_change_low": change.low,
+            f"{metric}_change_high": change.high,
+            f"{metric}_change_p": change.p_value,
         }
     return row
 
 
-def _figures(rows: pd.DataFrame, threshold: float, params: EvaluateParams) -> dict[str, float]:
+def _metrics(rows: pd.DataFrame, threshold: float, params: EvaluateParams) -> dict[str, float]:
     scored = _scored(rows, threshold)
     groups, label = rows["group"].to_numpy(), rows["label"].to_numpy()
-    figures = scored.figures()
+    metrics = scored.metrics()
     area = bootstrap_intervals(
-        lambda weights: {"auroc": scored.figures(weights)["auroc"]},
+        lambda weights: {"auroc": scored.metrics(weights)["auroc"]},
         groups,
         params.bootstrap_rounds,
         params.confidence,
@@ -105,13 +106,13 @@ def _figures(rows: pd.DataFrame, threshold: float, params: EvaluateParams) -> di
     )["auroc"]
     rates = rate_intervals(scored.correct, label, groups, params.confidence)
     return {
-        "auroc": figures["auroc"],
+        "auroc": metrics["auroc"],
         "auroc_low": float(area.low),
         "auroc_high": float(area.high),
-        "recall": figures["recall"],
+        "recall": metrics["recall"],
         "recall_low": float(rates.low[FAKE]),
         "recall_high": float(rates.high[FAKE]),
-        "specificity": figures["specificity"],
+        "specificity": metrics["specificity"],
     }
 
 
@@ -125,7 +126,7 @@ def _changes(
     thresholds: tuple[float, float],
     params: EvaluateParams,
 ) -> tuple[dict[str, Difference], int]:
-    """Return left out minus trained on, by figure, over shared images; and their fakes' number."""
+    """Return left out minus trained on, by metric, over shared images; and their fakes' number."""
     shared = np.intersect1d(left_out["image_id"], known["image_id"])
     one, other = (rows.set_index("image_id").loc[shared] for rows in (known, left_out))
     changes = differences(
@@ -143,7 +144,7 @@ def bars_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return two rows per name for `dvc plots`: left out, and trained on."""
     parts = []
     for prefix, suffix in (("", "left out"), ("trained_", "trained on")):
-        columns = [f"{name}{end}" for name in FIGURES for end in ("", "_low", "_high")]
+        columns = [f"{name}{end}" for name in METRICS for end in ("", "_low", "_high")]
         part = table[[prefix + column for column in columns]].set_axis(columns, axis=1)
         part.insert(0, "name", table["left_out"] + ", " + suffix)
         parts.append(part.assign(few=table["few"]))
@@ -158,12 +159,12 @@ def page(table: pd.DataFrame) -> str:
             f"{row['images']}",
             *(
                 cell
-                for name in FIGURES
+                for name in METRICS
                 for cell in (
                     _cell(row, name),
                     _cell(row, f"trained_{name}"),
-                    f"{row[name + '_change']:+.3f} [{row[name + '_change_low']:+.3f}, "
-                    f"{row[name + '_change_high']:+.3f}]",
+                    f"{row[name + '_change']:+.3f} ({row[name + '_change_low']:+.3f} to "
+                    f"{row[name + '_change_high']:+.3f})",
                 )
             ),
             f"{row['specificity']:.3f}",
@@ -172,14 +173,14 @@ def page(table: pd.DataFrame) -> str:
         for row in table.to_dict("records")
     ]
     header = ["left out", "images"]
-    for title in ("AUROC", "recall"):
-        header += [f"{title}, unseen", "trained on", "change"]
+    for name in METRICS:
+        header += [f"{TITLES[name]}, unseen", "trained on", "change"]
     header += ["specificity, unseen", "trained on"]
     return "\n".join(
         [
             "# Generators that training never saw",
             "",
-            markdown(header, rows),
+            markdown_table(header, rows),
             "",
             "Against the photographs of the test set; recall and specificity at each run's frozen "
             "threshold. Where the specificity is low, a high recall says only that much is called "
@@ -192,7 +193,7 @@ def page(table: pd.DataFrame) -> str:
 
 
 def _cell(row: dict[Any, Any], name: str) -> str:
-    return with_ends(row[name], row[f"{name}_low"], row[f"{name}_high"])
+    return with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
 
 
 def read_judged(predictions_csv: Path, calibration_json: Path) -> Judged:
@@ -211,8 +212,8 @@ def read_judged(predictions_csv: Path, calibration_json: Path) -> Judged:
 
 def document(table: pd.DataFrame) -> dict[str, Any]:
     """Return what `dvc metrics` shows, by name of what was left out."""
-    names = [*FIGURES, *(f"trained_{name}" for name in FIGURES)]
-    names += [f"{name}_change" for name in FIGURES]
+    names = [*METRICS, *(f"trained_{name}" for name in METRICS)]
+    names += [f"{name}_change" for name in METRICS]
     return {
         row["left_out"]: {name: row[name] for name in names} for row in table.to_dict("records")
     }
@@ -233,10 +234,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         unseen = read_judged(folder / "predictions.csv", folder / "calibration.json")
         rows.append(compare(unseen, trained, name, params))
     table = pd.DataFrame(rows)
-    with replacing(args.results) as results:
-        tables = {"holdout": table, "bars": bars_table(table)}
-        write_results(results, tables, {"holdout": draw(table)}, page(table))
-        write_json({"holdout": document(table)}, results / "metrics.json")
+    tables = {"holdout": table, "bars": bars_table(table)}
+    metrics = {"holdout": document(table)}
+    write_results(args.results, page(table), tables, {"holdout": draw(table)}, metrics)
 
 
 if __name__ == "__main__":

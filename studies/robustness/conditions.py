@@ -46,7 +46,7 @@ class RobustnessParams:
     max_images: Annotated[int, Field(gt=0)]  # of test, drawn
     seed: Annotated[int, Field(ge=0, lt=2**64)]
     batch_size: Annotated[int, Field(gt=0)]  # crops at once
-    threads: Annotated[int, Field(gt=0)]  # of the CPU, for a part of a batch: see Embedder
+    threads: Annotated[int, Field(gt=0, le=256)]  # of the CPU, for a part of a batch: see Embedder
 
 
 class Condition(NamedTuple):

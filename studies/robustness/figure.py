@@ -1,16 +1,14 @@
 """Curves of the robustness study -> one figure, a panel for each corruption."""
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.evaluation.pictures import BLUE, GREY
+from src.reporting.drawing import BLUE, GREY, ORANGE, canvas
+from src.reporting.titles import TITLES
 from studies.robustness.conditions import CLEAN
 
-ORANGE = "#dd6b20"
 COLOURS = {"auroc": BLUE, "mcc": ORANGE}
-TITLES = {"auroc": "AUROC", "mcc": "MCC"}
 X_LABELS = {
     "jpeg": "quality",
     "webp": "quality",
@@ -30,9 +28,7 @@ def draw(table: pd.DataFrame) -> Figure:
     """Return the sheet of `curves`: AUROC and MCC with their intervals, dashed where untouched."""
     names = [name for name in table["corruption"].unique() if name != CLEAN]
     rows = -(-len(names) // COLUMNS)
-    # The defaults, so that a reader's own matplotlibrc does not change a committed picture.
-    with mpl.rc_context({**mpl.rcParamsDefault, "font.size": 9, "axes.titlesize": 10}):
-        figure = Figure(figsize=(13, 3.2 * max(rows, 1)), layout="constrained")
+    with canvas(13, 3.2 * max(rows, 1)) as figure:
         panels = figure.subplots(max(rows, 1), COLUMNS, sharey=True, squeeze=False).ravel()
         for axes, name in zip(panels, names, strict=False):
             _panel(axes, str(name), table[table["corruption"] == name])
@@ -40,16 +36,15 @@ def draw(table: pd.DataFrame) -> Figure:
             axes.set_visible(False)
         if names:
             panels[0].legend(frameon=False, loc="lower left")
-        figure.draw_without_rendering()  # text takes its font when it is drawn
     return figure
 
 
 def _panel(axes: Axes, name: str, curve: pd.DataFrame) -> None:
-    for figure, colour in COLOURS.items():
-        axes.axhline(curve[f"{figure}_clean"].iloc[0], color=colour, linestyle="--", linewidth=0.8)
-        low, high = curve[f"{figure}_low"], curve[f"{figure}_high"]
+    for metric, colour in COLOURS.items():
+        axes.axhline(curve[f"{metric}_clean"].iloc[0], color=colour, linestyle="--", linewidth=0.8)
+        low, high = curve[f"{metric}_low"], curve[f"{metric}_high"]
         axes.fill_between(curve["level"], low, high, color=colour, alpha=0.15)
-        axes.plot(curve["level"], curve[figure], "o-", ms=3, color=colour, label=TITLES[figure])
+        axes.plot(curve["level"], curve[metric], "o-", ms=3, color=colour, label=TITLES[metric])
     axes.axhline(0, color=GREY, linewidth=0.5)
     axes.set(title=name, xlabel=X_LABELS[name])
     if name in FALLING:

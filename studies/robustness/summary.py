@@ -10,12 +10,13 @@ import pandas as pd
 
 from src.core.arrays import FloatArray
 from src.core.cli import run
-from src.core.files import replacing, write_json
 from src.core.params import load_params
 from src.core.tables import read_table
 from src.evaluation.calibration import Calibration, load_calibration
 from src.evaluation.intervals import bootstrap_intervals
 from src.evaluation.results import EvaluateParams
+from src.reporting.markdown import markdown_table, with_interval
+from src.reporting.titles import TITLES
 from studies.robustness.conditions import (
     CLEAN,
     PARAMS,
@@ -27,9 +28,9 @@ from studies.robustness.conditions import (
 )
 from studies.robustness.figure import draw
 from studies.shared.paired import Scored
-from studies.shared.tables import markdown, with_ends, write_results
+from studies.shared.results import write_results
 
-FIGURES = ("auroc", "mcc", "recall", "specificity")
+METRICS = ("auroc", "mcc", "recall", "specificity")
 CURVES = ("auroc", "mcc")
 
 
@@ -41,7 +42,7 @@ def curves(
 ) -> pd.DataFrame:
     """Return one row per condition, the untouched images first and at the start of their curves.
 
-    Columns: corruption, level, `FIGURES` with low and high ends, and `CURVES` of the untouched
+    Columns: corruption, level, `METRICS` with low and high ends, and `CURVES` of the untouched
     images beside them (auroc_clean, mcc_clean).
     """
     columns = [CLEAN, *(condition.column for condition in wanted)]
@@ -50,8 +51,8 @@ def curves(
     scored = [Scored(y_true, column, calibration.threshold) for column in scores.T]
 
     def statistic(weights: FloatArray | None) -> dict[str, FloatArray]:
-        figures = [each.figures(weights) for each in scored]
-        return {name: np.array([each[name] for each in figures]) for name in FIGURES}
+        metrics = [each.metrics(weights) for each in scored]
+        return {name: np.array([each[name] for each in metrics]) for name in METRICS}
 
     values = statistic(None)
     ends = bootstrap_intervals(
@@ -63,7 +64,7 @@ def curves(
     )
     rows = [(CLEAN, np.nan), *wanted]
     table = pd.DataFrame(rows, columns=["corruption", "level"])
-    for name in FIGURES:
+    for name in METRICS:
         table[name], table[f"{name}_low"], table[f"{name}_high"] = values[name], *ends[name]
     for name in CURVES:
         table[f"{name}_clean"] = values[name][0]
@@ -83,7 +84,7 @@ def _with_starts(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame) -> dict[str, Any]:
-    """Return the clean figures, and mean and worst of each curve, by corruption."""
+    """Return the clean metrics, and mean and worst of each curve, by corruption."""
     clean = table[table["corruption"] == CLEAN].iloc[0]
     document: dict[str, Any] = {CLEAN: {name: float(clean[name]) for name in CURVES}}
     for corruption, curve in table[table["corruption"] != CLEAN].groupby("corruption"):
@@ -102,7 +103,7 @@ def page(table: pd.DataFrame, images: int, groups: int) -> str:
         [
             row["corruption"],
             "" if row["corruption"] == CLEAN else f"{row['level']:g}",
-            *(with_ends(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in CURVES),
+            *(with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in CURVES),
             f"{row['recall']:.3f}",
             f"{row['specificity']:.3f}",
         ]
@@ -113,7 +114,7 @@ def page(table: pd.DataFrame, images: int, groups: int) -> str:
         [
             f"# Robustness, on {images} test images of {groups} groups",
             "",
-            markdown(["corruption", "level", "AUROC", "MCC", "recall", "specificity"], rows),
+            markdown_table(["corruption", "level", *(TITLES[name] for name in METRICS)], rows),
             "",
             "MCC, recall and specificity at the threshold that was frozen on untouched validation "
             "images. A low recall says that fakes pass, a low specificity that reals are accused.",
@@ -133,9 +134,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     logits = read_table(args.logits_csv, logits_schema(params))
     table = curves(logits, conditions(params), load_calibration(args.calibration_json), evaluate)
     text = page(table, len(logits), logits["group"].nunique())
-    with replacing(args.results) as results:
-        write_results(results, {"curves": table}, {"curves": draw(table)}, text)
-        write_json({"robustness": summary(table)}, results / "metrics.json")
+    metrics = {"robustness": summary(table)}
+    write_results(args.results, text, {"curves": table}, {"curves": draw(table)}, metrics)
 
 
 if __name__ == "__main__":

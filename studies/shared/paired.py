@@ -24,8 +24,8 @@ class Scored:
         self._ranking = Ranking(y_true, y_score)
         self._outcomes = metrics.outcomes(y_true, verdicts)
 
-    def figures(self, weights: FloatArray | None = None) -> dict[str, float]:
-        """Return the figures when image i counts `weights[i]` times (None: once)."""
+    def metrics(self, weights: FloatArray | None = None) -> dict[str, float]:
+        """Return the metrics when image i counts `weights[i]` times (None: once)."""
         curve = self._ranking.curve(weights)
         counts = metrics.confusion(self._outcomes, weights)
         return {
@@ -38,7 +38,7 @@ class Scored:
 
 
 class Difference(NamedTuple):
-    """A figure of two detectors on the same images, and `second - first` with its interval."""
+    """A metric of two detectors on the same images, and `second - first` with its interval."""
 
     first: float
     second: float
@@ -56,7 +56,7 @@ def differences(
     confidence: float,
     seed: int,
 ) -> dict[str, Difference]:
-    """Return the difference of each of `Scored.figures`, by name.
+    """Return the difference of each of `Scored.metrics`, by name.
 
     Both detectors are judged on the same draws of `groups`, shape (n,): what makes a draw easy
     makes it easy for both and cancels, so that the interval is that of the difference and not of
@@ -64,12 +64,12 @@ def differences(
     """
 
     def statistic(weights: FloatArray) -> dict[str, float]:
-        one, other = first.figures(weights), second.figures(weights)
+        one, other = first.metrics(weights), second.metrics(weights)
         return {name: other[name] - one[name] for name in one}
 
     samples = bootstrap(statistic, groups, rounds, seed)
     count = len(np.unique(groups))
-    one, other = first.figures(), second.figures()
+    one, other = first.metrics(), second.metrics()
     found = {}
     for name, drawn in samples.items():
         low, high = interval(drawn, confidence, count)

@@ -5,7 +5,7 @@ import sklearn.metrics
 
 from src.evaluation import plot_tables
 from src.evaluation.confusion import Confusion
-from src.evaluation.results import CURVE_POINTS, judge
+from src.evaluation.results import CURVE_POINTS, compute_results
 from tests.evaluation.test_results import PARAMS
 from tests.helpers.make_predictions import make_predictions, scored
 
@@ -63,7 +63,7 @@ def test_histograms_share_out_each_class(test_part: pd.DataFrame) -> None:
 
 
 def test_names_tell_the_classes_of_a_method_apart(test_part: pd.DataFrame) -> None:
-    table = plot_tables.methods_table(judge(test_part, 0.5, PARAMS))
+    table = plot_tables.methods_table(compute_results(test_part, 0.5, PARAMS))
 
     assert table["name"].is_unique
     assert {"cycle_gan", "cycle_gan (real)", "coco (real)", "lama"} <= set(table["name"])

@@ -4,7 +4,13 @@ import pytest
 import sklearn.metrics
 
 from src.core.cli import InputError
-from src.evaluation.results import CURVE_POINTS, EvaluateParams, check_predictions, judge, slices
+from src.evaluation.results import (
+    CURVE_POINTS,
+    EvaluateParams,
+    check_predictions,
+    compute_results,
+    slices,
+)
 from tests.helpers.make_predictions import make_predictions, scored
 
 PARAMS = EvaluateParams(
@@ -28,24 +34,24 @@ def test_part(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_every_figure_lies_in_its_interval(test_part: pd.DataFrame) -> None:
-    figures = judge(test_part, 0.5, PARAMS).figures
+    figures = compute_results(test_part, 0.5, PARAMS).metrics
 
     for name, (value, low, high) in figures.items():
         assert low < value < high, name
 
 
 def test_the_order_of_the_rows_does_not_matter(test_part: pd.DataFrame) -> None:
-    there = judge(test_part, 0.5, PARAMS)
-    back = judge(test_part.iloc[::-1], 0.5, PARAMS)
+    there = compute_results(test_part, 0.5, PARAMS)
+    back = compute_results(test_part.iloc[::-1], 0.5, PARAMS)
 
-    assert there.figures == back.figures
+    assert there.metrics == back.metrics
     pd.testing.assert_frame_equal(there.methods, back.methods)
 
 
 def test_methods_are_judged_apart_and_the_worst_fake_comes_first(
     test_part: pd.DataFrame,
 ) -> None:
-    methods = judge(test_part, 0.5, PARAMS).methods
+    methods = compute_results(test_part, 0.5, PARAMS).methods
 
     assert list(methods["label"]) == ["fake"] * 3 + ["real"] * 3
     assert methods.loc[:2, "correct"].is_monotonic_increasing
@@ -77,12 +83,12 @@ def test_the_curve_is_thin_and_the_average_precision_is_not() -> None:
     logit = generator.normal(label * 2 - 1)
     test = pd.DataFrame({"image_id": range(6000), "label": label, "logit": logit})
     test = scored(test.assign(method="m", family="gan", group=range(6000)))
-    judgement = judge(test, 0.5, PARAMS)
+    results = compute_results(test, 0.5, PARAMS)
 
-    assert len(judgement.pr) == CURVE_POINTS
-    assert judgement.pr["recall"].iloc[[0, -1]].tolist() == [0, 1]
-    area = np.mean(judgement.pr["precision"])
-    assert judgement.figures["ap"][0] == pytest.approx(area, abs=1e-3)
+    assert len(results.pr) == CURVE_POINTS
+    assert results.pr["recall"].iloc[[0, -1]].tolist() == [0, 1]
+    area = np.mean(results.pr["precision"])
+    assert results.metrics["ap"][0] == pytest.approx(area, abs=1e-3)
 
 
 @pytest.mark.parametrize("logit", [float("inf"), float("nan")])
@@ -90,7 +96,9 @@ def test_logits_are_numbers(predictions: pd.DataFrame, logit: float) -> None:
     table = predictions.copy()
     table.loc[3, "logit"] = logit
 
-    with pytest.raises(InputError, match=rf"logit {logit} of .* is not a number"):
+    with pytest.raises(
+        InputError, match=rf"the logit of .* is {logit:g}, expected a number between"
+    ):
         check_predictions(table)
 
 
@@ -98,13 +106,13 @@ def test_logits_are_numbers(predictions: pd.DataFrame, logit: float) -> None:
 def test_both_classes_are_needed(predictions: pd.DataFrame, label: int, name: str) -> None:
     gone = (predictions["split"] == "test") & (predictions["label"] == label)
 
-    with pytest.raises(InputError, match=f"no {name} image of split 'test'"):
+    with pytest.raises(InputError, match=f"split 'test' of the predictions: no {name} image"):
         check_predictions(predictions[~gone])
 
 
 def test_what_the_detector_said_before_calibration_is_judged_too(test_part: pd.DataFrame) -> None:
     hesitant = test_part.assign(logit=test_part["logit"] / 10)
-    there, back = (judge(table, 0.5, PARAMS).figures for table in (test_part, hesitant))
+    there, back = (compute_results(table, 0.5, PARAMS).metrics for table in (test_part, hesitant))
 
     # `score` is the same in both, so all that is said of it is.
     assert {name: there[name] for name in there if not name.endswith("_before")} == {
@@ -116,7 +124,7 @@ def test_what_the_detector_said_before_calibration_is_judged_too(test_part: pd.D
 
 
 def test_brier_is_scikit_learns(test_part: pd.DataFrame) -> None:
-    figures = judge(test_part, 0.5, PARAMS).figures
+    figures = compute_results(test_part, 0.5, PARAMS).metrics
 
     assert figures["brier_error"][0] == pytest.approx(
         sklearn.metrics.brier_score_loss(test_part["label"], test_part["score"])

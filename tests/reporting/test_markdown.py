@@ -1,6 +1,6 @@
 import pytest
 
-from src.reporting.markdown import escape, interval, markdown_table, with_interval
+from src.reporting.markdown import code, escape, interval, markdown_table, with_interval
 
 
 def test_columns_line_up() -> None:
@@ -28,6 +28,14 @@ def test_a_cell_shows_its_text_as_it_is(text: str, shown: str) -> None:
     assert markdown_table(("name",), [(text,)]).splitlines()[2] == f"| {shown} |".replace(
         f"{shown} ", shown.ljust(4) + " "
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("a_b", "`a_b`"), ("`", "`` ` ``"), ("a``b", "``` a``b ```"), ("\n", r"`\n`")],
+)
+def test_code_shows_its_text_as_it_is(text: str, shown: str) -> None:
+    assert code(text) == shown
 
 
 def test_a_number_is_followed_by_its_interval() -> None:

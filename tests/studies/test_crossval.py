@@ -83,7 +83,7 @@ def test_the_page_shows_every_fold_and_the_mean() -> None:
     folds = folds_table(EVALUATIONS)
     text = page(folds, summary(folds, 0.25, 0.95), 0.95)
     assert "| 0 " in text
-    assert "0.700 [0.600, 0.800]" in text
+    assert "0.700 (0.600 to 0.800)" in text
     assert "0.800 ± 0.100" in text
     assert "| mean ± sd | 60 " in text
 

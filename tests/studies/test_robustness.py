@@ -11,7 +11,7 @@ import pytest
 from src.core.cli import InputError
 from src.core.params import load_params
 from src.evaluation.calibration import Calibration
-from src.evaluation.results import EvaluateParams, judge
+from src.evaluation.results import EvaluateParams, compute_results
 from src.images import loader as loading
 from src.images.decode import RGBImage, decode
 from src.images.loader import WORKERS_VARIABLE
@@ -126,7 +126,7 @@ def test_each_point_is_what_the_stage_evaluate_would_say() -> None:
         predictions = make_predictions(40, seed=0).query("split == 'test'")
         logit = logits[condition.column].to_numpy()
         scored = predictions.assign(logit=logit, score=CALIBRATION.probability(logit))
-        judged = judge(scored, CALIBRATION.threshold, EVALUATE).figures
+        judged = compute_results(scored, CALIBRATION.threshold, EVALUATE).metrics
         for name in ("auroc", "mcc", "recall", "specificity"):
             assert table.loc[condition, name] == pytest.approx(judged[name][0])
         assert table.loc[condition, "auroc_low"] == pytest.approx(judged["auroc"][1], abs=0.03)

@@ -22,7 +22,7 @@ def made(seed: int, images: int = 60) -> tuple[Scored, Scored, np.ndarray]:
 def test_figures_are_those_worked_out_by_hand() -> None:
     # One of each outcome; three of the four pairs of a fake and a real stand in order.
     scored = Scored(np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.4, 0.9]), 0.5)
-    figures = scored.figures()
+    figures = scored.metrics()
     assert figures["mcc"] == 0
     assert figures["auroc"] == 0.75
     assert figures["ap"] == pytest.approx((1 + 2 / 3) / 2)
@@ -32,9 +32,9 @@ def test_figures_are_those_worked_out_by_hand() -> None:
 
 def test_a_weight_counts_an_image_so_many_times() -> None:
     label, score = np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.4, 0.9])
-    weighted = Scored(label, score, 0.5).figures(np.array([1.0, 3.0, 1.0, 2.0]))
+    weighted = Scored(label, score, 0.5).metrics(np.array([1.0, 3.0, 1.0, 2.0]))
     rows = np.array([0, 1, 1, 1, 2, 3, 3])
-    assert weighted == pytest.approx(Scored(label[rows], score[rows], 0.5).figures())
+    assert weighted == pytest.approx(Scored(label[rows], score[rows], 0.5).metrics())
 
 
 def test_a_score_at_the_threshold_means_fake() -> None:
