@@ -23,7 +23,7 @@ SPLIT = {
     "holdout_methods": [],
     "seed": 0,
 }
-METADATA = {"max_unreadable": 0, "max_hash_distance": 4}
+METADATA = {"max_unreadable": 0, "max_contradictions": 0, "max_hash_distance": 4}
 
 
 def write_params(folder: Path, **sections: Any) -> None:

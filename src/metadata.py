@@ -1,10 +1,12 @@
-"""data/raw -> data/metadata.csv: every image decoded once, described, and grouped with its copies.
+"""data/raw -> data/metadata.csv: each image decoded once, described, grouped with duplicates.
 
-Images that do not decode are left out and named in metrics/metadata.json.
+Images that do not decode are left out, and the metrics name them. The same bytes listed both as
+real and as fake stop the stage.
 """
 
 import argparse
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -20,7 +22,7 @@ from src.core.cli import InputError, run
 from src.core.files import write_json
 from src.core.hashing import count_distinct, group_keys, image_keys
 from src.core.params import STRICT, load_params
-from src.core.tables import LABELS, compact, write_table
+from src.core.tables import FAKE, LABELS, REAL, compact, write_table
 from src.dataset.columns import METADATA
 from src.dataset.image_stats import Measures, measure
 from src.dataset.near_duplicates import content_keys, merged_groups
@@ -30,7 +32,9 @@ from src.dataset.sampling_index import SOURCE_COLUMNS, write_catalogue
 from src.images.decode import UndecodableImage
 from src.images.shards import ShardReader
 
-_LISTED = 5  # unreadable images that an error names
+logger = logging.getLogger(__name__)
+
+_LISTED = 5  # images that an error names
 _PARTS_AT_ONCE = 256  # of measures
 
 
@@ -39,6 +43,7 @@ class MetadataParams:
     """Section `metadata` of params.yaml."""
 
     max_unreadable: Annotated[int, Field(ge=0)]
+    max_contradictions: Annotated[int, Field(ge=0)]
     max_hash_distance: Annotated[int, Field(ge=0, le=8)]  # beyond, different faces match
 
 
@@ -54,9 +59,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_unreadable(unreadable, len(index), params.max_unreadable)
     del index  # of millions of rows; below, one column takes the place of another
     metadata["key"] = image_keys(metadata["image_id"])
+    contradictions = find_contradictions(metadata)
+    check_contradictions(contradictions, params.max_contradictions)
     given_groups = count_distinct(group_keys(metadata))
     metadata["group"] = merged_groups(metadata, params.max_hash_distance)
-    metrics = summary(metadata, given_groups, unreadable)
+    metrics = summary(metadata, given_groups, unreadable, contradictions)
     write_table(metadata, args.metadata_csv, METADATA)
     metadata = metadata[SOURCE_COLUMNS]
     write_catalogue(metadata, args.metadata_arrow)
@@ -107,19 +114,60 @@ def check_unreadable(unreadable: Mapping[str, str], images: int, limit: int) -> 
     """
     if len(unreadable) <= limit and len(unreadable) < images:
         return
-    first = "; ".join(f"{name} ({reason})" for name, reason in sorted(unreadable.items())[:_LISTED])
     raise InputError(
         f"{len(unreadable)} of {images} images do not decode, and metadata.max_unreadable = "
-        f"{limit}; mend or remove them, or raise the limit to leave them out. First: {first}"
+        f"{limit}; repair or remove them, or raise the limit to leave them out. First: "
+        + "; ".join(f"{name} ({reason})" for name, reason in _first(unreadable).items())
     )
 
 
-def summary(
-    metadata: pd.DataFrame, given_groups: int, unreadable: Mapping[str, str]
-) -> dict[str, Any]:
-    """Return the metrics: what there is, what is unreadable, and how much of it is copies.
+def find_contradictions(metadata: pd.DataFrame) -> dict[str, str]:
+    """Return fake images whose bytes are listed as real as well, each with such a real image.
 
-    There were `given_groups` before copies were merged.
+    One pair for each content, however often it occurs.
+    """
+    columns = ["image_id", "label", "sha256"]
+    repeated = pd.Series(content_keys(metadata)).duplicated(keep=False).to_numpy()
+    first = metadata.loc[repeated, columns].sort_values("image_id")
+    first = first.drop_duplicates(["sha256", "label"])
+    pairs = first.pivot(index="sha256", columns="label", values="image_id")
+    both = pairs.reindex(columns=[FAKE, REAL]).dropna()
+    return dict(sorted(zip(both[FAKE], both[REAL], strict=True)))
+
+
+def check_contradictions(contradictions: Mapping[str, str], limit: int) -> None:
+    """Raise if the same bytes are real and fake too often, otherwise log them.
+
+    Raises:
+        InputError: more than `limit`; the message names the first.
+    """
+    if not contradictions:
+        return
+    pairs = "; ".join(f"{fake} = {real}" for fake, real in _first(contradictions).items())
+    message = (
+        f"{len(contradictions)} images listed both as fake and as real, byte for byte: {pairs}"
+    )
+    if len(contradictions) > limit:
+        raise InputError(
+            f"{message}; metadata.max_contradictions = {limit}: remove the copy with the wrong "
+            "label, or raise the limit to train on both labels"
+        )
+    logger.warning("%s", message)
+
+
+def _first(reasons: Mapping[str, str]) -> dict[str, str]:
+    return dict(sorted(reasons.items())[:_LISTED])
+
+
+def summary(
+    metadata: pd.DataFrame,
+    given_groups: int,
+    unreadable: Mapping[str, str],
+    contradictions: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return the metrics: what there is, what is unreadable, contradictory or a duplicate.
+
+    There were `given_groups` before duplicates were merged.
     """
     _, sizes = np.unique(group_keys(metadata), return_counts=True)
     return {
@@ -131,6 +179,7 @@ def summary(
             for method, labels in metadata["label"].groupby(metadata["method"])
         },
         "unreadable": {"count": len(unreadable), "reasons": dict(unreadable)},
+        "contradictions": {"count": len(contradictions), "first": _first(contradictions)},
         "groups": {
             "count": len(sizes),
             "largest": int(sizes.max()),

@@ -17,7 +17,8 @@ from src.dataset.raw import ShardLimits, read_index, write_raw
 from src.images.shards import ShardReader
 from tests.helpers.make_data import encode, make_image
 
-NUMBERS = "metadata:\n  max_unreadable: {}\n  max_hash_distance: {}\n"
+CUT = "damaged JPEG: image file is truncated (7 bytes not processed)"
+NUMBERS = "metadata:\n  max_unreadable: {}\n  max_contradictions: {}\n  max_hash_distance: {}\n"
 
 
 def write_images(
@@ -35,10 +36,16 @@ def write_images(
 
 
 def run_stage(
-    raw: Path, monkeypatch: pytest.MonkeyPatch, max_unreadable: int = 0, max_hash_distance: int = 4
+    raw: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    max_unreadable: int = 0,
+    max_contradictions: int = 0,
+    max_hash_distance: int = 4,
 ) -> pd.DataFrame:
     monkeypatch.chdir(raw.parent)
-    Path("params.yaml").write_text(NUMBERS.format(max_unreadable, max_hash_distance))
+    Path("params.yaml").write_text(
+        NUMBERS.format(max_unreadable, max_contradictions, max_hash_distance)
+    )
     metadata.main([str(raw), "metadata.csv", "metadata.arrow", "metrics.json"])
     return read_table(Path("metadata.csv"), METADATA).set_index("image_id")
 
@@ -78,7 +85,7 @@ def test_copies_share_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     raw = write_images(
         tmp_path / "raw", dict(sorted(images.items())), {"gan/0.jpg": "photos/4.jpg"}
     )
-    groups = run_stage(raw, monkeypatch)["group"]
+    groups = run_stage(raw, monkeypatch, max_contradictions=1)["group"]
     assert groups["gan/again.jpg"] == groups["photos/2.jpg"] == "gan/again.jpg"
     assert groups["gan/saved.jpg"] == groups["photos/saved.jpg"] == "gan/saved.jpg"
     assert groups["gan/0.jpg"] == groups["photos/4.jpg"] == "gan/0.jpg"
@@ -144,3 +151,28 @@ def test_parameters_out_of_range(
 ) -> None:
     with pytest.raises(InputError, match=rf"metadata.{key} = {value}"):
         run_stage(tmp_path / "raw", monkeypatch, **{key: value})
+
+
+def test_the_same_bytes_as_real_and_as_fake_stop_the_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = {"gan/x.jpg": PICTURES["photos/3.jpg"], "gan/y.jpg": PICTURES["photos/3.jpg"]}
+    copies = {"photos/copy.jpg": PICTURES["photos/1.jpg"], "gan/copy.jpg": PICTURES["gan/1.jpg"]}
+    raw = write_images(tmp_path / "raw", dict(sorted((PICTURES | copies | same).items())))
+    message = r"1 images .*gan/x.jpg = photos/3.jpg; metadata.max_contradictions = 0: remove"
+    with pytest.raises(InputError, match=message):
+        run_stage(raw, monkeypatch)
+    assert not Path("metadata.csv").exists()
+    run_stage(raw, monkeypatch, max_contradictions=1)
+    found = read_json(Path("metrics.json"))["contradictions"]
+    assert found == {"count": 1, "first": {"gan/x.jpg": "photos/3.jpg"}}
+
+
+def test_copies_with_one_label_contradict_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = {"photos/copy.jpg": PICTURES["photos/1.jpg"], "gan/copy.jpg": PICTURES["gan/1.jpg"]}
+    run_stage(
+        write_images(tmp_path / "raw", dict(sorted((PICTURES | copies).items()))), monkeypatch
+    )
+    assert read_json(Path("metrics.json"))["contradictions"] == {"count": 0, "first": {}}

@@ -6,7 +6,7 @@ with checksums.
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from itertools import groupby, islice, starmap
@@ -54,15 +54,15 @@ class Method:
 
 @dataclass(frozen=True, config=STRICT)
 class Manifest:
-    """manifest.json: all that belongs to a folder of shards, by method."""
+    """manifest.json: everything in a folder of shards, by method."""
 
     methods: dict[str, Method]
-    missing: tuple[str, ...]  # images that were drawn, but could not be had
+    missing: tuple[str, ...]  # drawn, but not available
 
 
 @dataclass(frozen=True, config=STRICT)
 class ShardLimits:
-    """Where a shard ends at the latest, and the next begins."""
+    """Upper limits of a shard."""
 
     images: int
     bytes: int  # a larger image gets a shard of its own
@@ -80,9 +80,9 @@ def write_raw(
 
     `images` has the columns of INDEX that say what an image is, those of a method and class
     together; `contents` has one element for each row, in the same order, except for the `missing`
-    (image_id). `provenance` holds the origin, version and licence of each method. More images at
-    the end of a method and class leave its shards as they are if there were a round number of
-    them (`round_place`), and change only the last one if not.
+    (image_id). `provenance` holds the origin, version and licence of each method. Adding images to
+    a method and class rewrites its last shard at most, and none if there was a round number of
+    them (`round_place`).
     """
     root.mkdir()
     place = images.groupby(["method", "label"]).cumcount()
@@ -104,7 +104,7 @@ def _write_shards(
 ) -> Iterator[tuple[str, Shard]]:
     members = starmap(_Member, zip(rows["place"], rows["image_id"], contents, strict=True))
     first = 0
-    for number, cut in groupby(members, key=_shard_number(limits)):
+    for number, cut in groupby(members, key=_ShardNumber(limits)):
         digests: list[str] = []
         shard = root / f"{name}-{number:05d}.tar"
         places = write_shard(shard, _digesting(cut, digests))
@@ -131,27 +131,29 @@ class _Member(NamedTuple):
 def round_place(place: int) -> int:
     """Return the largest number that is not above `place` and round: 0, 100, 200, ... 1000, 2000.
 
-    A shard begins at each of them. People ask for round numbers of images, so that a draw mostly
-    ends where a shard does, and enlarging it adds shards without rewriting any. Their distance
-    grows with the draw: shards stay few, and the part that is rewritten otherwise is small.
+    A shard begins at each of them. People draw round numbers of images, so a draw mostly ends with
+    a shard, and enlarging it adds shards without rewriting any. The distance grows with the draw,
+    so shards stay few.
     """
     unit: int = 10 ** max(2, len(str(place)) - 1)
     return place // unit * unit
 
 
-def _shard_number(limits: ShardLimits) -> Callable[[_Member], int]:
-    number, begin, images, size = -1, -1, 0, 0
+class _ShardNumber:
+    """Numbers shards: a new one begins at a round place, and where the last one is full."""
 
-    def number_of(member: _Member) -> int:
-        nonlocal number, begin, images, size
-        stored = stored_size(len(member.content))
-        is_full = images == limits.images or (images > 0 and size + stored > limits.bytes)
-        if is_full or round_place(member.place) != begin:
-            number, begin, images, size = number + 1, round_place(member.place), 0, 0
-        images, size = images + 1, size + stored
-        return number
+    def __init__(self, limits: ShardLimits) -> None:
+        self._limits = limits
+        self._number, self._begin, self._images, self._bytes = -1, -1, 0, 0
 
-    return number_of
+    def __call__(self, member: _Member) -> int:
+        """Return the shard of the next member."""
+        size, begin = stored_size(len(member.content)), round_place(member.place)
+        fits = self._images < self._limits.images and self._bytes + size <= self._limits.bytes
+        if begin != self._begin or not (fits or self._images == 0):
+            self._number, self._begin, self._images, self._bytes = self._number + 1, begin, 0, 0
+        self._images, self._bytes = self._images + 1, self._bytes + size
+        return self._number
 
 
 def _digesting(members: Iterable[_Member], digests: list[str]) -> Iterator[tuple[str, bytes]]:
