@@ -17,6 +17,8 @@ logger = logging.getLogger("remote")
 NAME = "storage"
 SECRETS = ("access_key_id", "secret_access_key", "session_token", "password", "sse_customer_key")
 BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+# Amazon made such buckets until 2018, and other servers still do.
+OLD_BUCKET_NAME = re.compile(r"[A-Za-z0-9._-]{3,255}")
 WHERE_SECRETS_GO = (
     "credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or from a "
     "profile (AWS_PROFILE), never from a file that Git keeps"
@@ -61,9 +63,16 @@ def check_url(url: str) -> None:
         raise InputError(f"the address holds more than bucket and path: {WHERE_SECRETS_GO}")
     match parts.scheme:
         case "s3":
-            if not BUCKET_NAME.fullmatch(parts.netloc):
+            if not OLD_BUCKET_NAME.fullmatch(parts.netloc):
                 raise InputError(
                     f"URL={url}: {parts.netloc!r} is not a bucket name; expected s3://bucket/path"
+                )
+            if not BUCKET_NAME.fullmatch(parts.netloc):
+                logger.warning(
+                    "URL=%s: Amazon allows no new bucket of the name %r (a-z, 0-9, . and - alone); "
+                    "old ones and other servers may have it",
+                    url,
+                    parts.netloc,
                 )
         case "":
             if not url or Path(url).is_file():

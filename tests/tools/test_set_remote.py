@@ -50,13 +50,22 @@ def test_a_folder_is_meant_from_the_repository(repo: Repo, tmp_path: Path) -> No
         assert Path(again.cloud.get_remote("storage").path) == tmp_path.parent / "shared"
 
 
+@pytest.mark.parametrize("bucket", ["My_Bucket", "my_bucket", "Bucket", "-bucket-"])
+def test_a_bucket_of_an_old_name_is_a_warning(
+    caplog: pytest.LogCaptureFixture, bucket: str
+) -> None:
+    check_url(f"s3://{bucket}/path")
+    assert f"no new bucket of the name '{bucket}'" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
         ("s3://key:hidden@bucket/path", "credentials come from the environment"),
         ("s3://bucket/path?X-Amz-Signature=hidden", "credentials come from the environment"),
         ("s3:///path", "not a bucket name"),
-        ("s3://Bucket_/path", "not a bucket name"),
+        ("s3://b(1)/path", "not a bucket name"),
+        ("s3://ab/path", "not a bucket name"),
         ("gs://bucket", "gs:// is not known here"),
         ("", "expected s3://bucket/path or a folder"),
         (__file__, "expected s3://bucket/path or a folder"),

@@ -245,6 +245,11 @@ class Store:
                 "archived (S3 Glacier), it cannot be read before it is restored: `aws s3api "
                 "restore-object`, or a copy into the storage class STANDARD; then run again"
             )
+        if "invalid path" in said:
+            return (
+                f"a key there is no plain path ({without_secrets(said)}); rename or delete the "
+                "object (`aws s3 mv`), or set download.origin to a prefix without it"
+            )
         # Listing has no error of its own for a refusal.
         if isinstance(error, _NO_ACCESS) or re.search(r"status code: 40[13]\b", said):
             return f"access refused; {self._help_access}"
@@ -267,6 +272,10 @@ def _address(store: HTTPStore, path: str) -> str:
 
 
 def without_secrets(message: str) -> str:
-    """Return the first line of a library's message without passwords and signatures in its URLs."""
+    """Return the first line of a library's message without passwords and signatures in its URLs.
+
+    Control characters of names are escaped.
+    """
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message.splitlines()[0])
     # A password may itself hold an @: the last one before the path ends it.
-    return re.sub(r"\?[^\s)]*", "", re.sub(r"//[^/\s]*@", "//", message.splitlines()[0]))
+    return re.sub(r"\?[^\s)]*", "", re.sub(r"//[^/\s]*@", "//", line))

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, cast
+from xml.sax.saxutils import escape
 
 import huggingface_hub.constants
 import numpy as np
@@ -261,6 +262,67 @@ def test_s3_is_read_with_keys_with_a_profile_or_as_nobody(
     )
     as_owner.setenv("AWS_PROFILE", "lab")
     assert read_all(open_origin("s3://images/z/x.zip", cache)) == FILES
+
+
+LISTING = """<?xml version="1.0"?>
+<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>b</Name><KeyCount>1</KeyCount>
+<IsTruncated>false</IsTruncated>{}</ListBucketResult>"""
+ENTRY = """<Contents><Key>{}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>
+<ETag>"e"</ETag><Size>{}</Size></Contents>"""
+
+
+@contextlib.contextmanager
+def listing(monkeypatch: pytest.MonkeyPatch, keys: Mapping[str, int]) -> Iterator[Server]:
+    """Serve a bucket that lists these keys and sizes, and whose objects are in Glacier."""
+    entries = "".join(ENTRY.format(escape(key), size) for key, size in keys.items())
+    frozen = b"<Error><Code>InvalidObjectState</Code><Message>archived</Message></Error>"
+
+    def handle(request: Request) -> Answer:
+        if "list-type" in request.query:
+            return Answer(200, LISTING.format(entries).encode())
+        return Answer(403, frozen)
+
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "k",
+        "AWS_SECRET_ACCESS_KEY": "s",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with Server(handle) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        yield server
+
+
+@pytest.mark.parametrize("bucket", ["b", "My_Bucket"])
+def test_markers_of_folders_in_s3_are_no_members(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, bucket: str
+) -> None:
+    keys = {"p/": 0, "p/real/": 0, "p/real/1.jpg": 4, "p/fake_$folder$": 0, "p/fake/1.jpg": 4}
+    with listing(monkeypatch, keys):
+        origin = open_origin(f"s3://{bucket}/p", cache)
+        assert origin.names().to_pylist() == ["fake/1.jpg", "real/1.jpg"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("key", ["p/a//1.jpg", "p/a/./1.jpg", "p/../1.jpg", "p/a\t1.jpg"])
+def test_keys_that_are_no_names_are_named(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    with (
+        listing(monkeypatch, {key: 4, "p/2.jpg": 4}),
+        pytest.raises(InputError, match=r"s3://b/p: .*1\.jpg.*rename"),
+    ):
+        open_origin("s3://b/p", cache)
+
+
+def test_an_object_in_glacier_must_be_restored(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with listing(monkeypatch, {"p/1.jpg": 4}):
+        origin = open_origin("s3://b/p", cache)
+        with pytest.raises(InputError, match=r"s3://b/p/1\.jpg: archived .*restore-object"):
+            content_of(origin)
+        with pytest.raises(InputError, match=r"s3://b/x\.zip: archived .*restore-object"):
+            open_origin("s3://b/x.zip", cache)
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/loose", "s3://bucket/x.zip"])
