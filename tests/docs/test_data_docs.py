@@ -39,7 +39,8 @@ def test_values_on_the_command_line_are_quoted_as_dvc_takes_them(
         origins.append(load_params(DownloadParams, "download").origin)
     assert origins == [
         ("s3://bucket/ArtiFact.zip", ""),
-        "https://host/x.zip?key=a%2Fb&part=1#whole",
+        "https://host/x.zip#whole",
+        "env:DATA_URL",
         "~/my images",
     ]
 
