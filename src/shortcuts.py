@@ -7,41 +7,31 @@ the data are at fault, and the stage fails; the others are the floor that a dete
 
 import argparse
 from collections.abc import Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
-import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from scipy import fft
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
-from threadpoolctl import threadpool_limits
 
-from src.core.arrays import FloatArray, IntArray
+from src.core.arrays import FloatArray
 from src.core.cli import InputError, run
 from src.core.files import replacing, write_json
 from src.core.hashing import image_keys, ranks
 from src.core.params import STRICT, load_params
 from src.core.tables import HOLDOUT, LABELS, read_table
 from src.dataset.columns import METADATA, SPLIT_TABLE
-from src.dataset.image_stats import to_luma
 from src.dataset.parallel import map_images
 from src.evaluation.intervals import Rounds, bootstrap_intervals
 from src.evaluation.ranking import Ranking, auroc
-from src.images.decode import RGBImage, decode
+from src.images.decode import decode
 from src.images.shards import ShardReader
+from src.probes.features import FILE_COLUMNS, PixelFeatures, file_features, pixel_features
+from src.probes.fit import out_of_fold_scores
 
-FILE_COLUMNS = ("length", "bytes_per_pixel", "width", "height", "format", "jpeg_quality")
-_THUMBNAIL = 8  # pixels a side
-_RINGS = 32
-# Larger images give the spectrum of their centre at native scale: a larger transform would only
-# average over more of the same frequencies.
-_SPECTRUM_SIDE = 512
 _CONFIDENCE = 0.95
 _LOCATION = ["shard", "offset", "length"]
 _STATISTICS = ["image_id", *(column for column in FILE_COLUMNS if column != "length")]
@@ -57,77 +47,6 @@ class ShortcutsParams:
     max_file_auroc: Annotated[float, Field(ge=0.5, le=1)]
     bootstrap_rounds: Rounds
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-
-
-class PixelFeatures(NamedTuple):
-    """What the probes see of the pixels of one image."""
-
-    mean_colour: FloatArray  # (3,) in [0, 255]
-    thumbnail: FloatArray  # (192,) in [0, 255]
-    spectrum: FloatArray  # (32,) log power
-
-
-def pixel_features(pixels: RGBImage) -> PixelFeatures:
-    """Return the features of one image."""
-    thumbnail = cv2.resize(pixels, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
-    return PixelFeatures(
-        mean_colour=np.array(cv2.mean(pixels)[:3]),
-        thumbnail=thumbnail.ravel().astype(np.float64),
-        spectrum=radial_spectrum(pixels),
-    )
-
-
-def radial_spectrum(pixels: RGBImage) -> FloatArray:
-    """Return the log power of luma in 32 rings of frequency, from 0 to 0.5 cycles per pixel.
-
-    Source: Durall, Keuper, Keuper 2020, arXiv:2003.01826, with a Hann window so that the borders
-    of the image do not fill all frequencies.
-    """
-    luma = to_luma(pixels)
-    top, left = (max(0, (side - _SPECTRUM_SIDE) // 2) for side in luma.shape)
-    luma = luma[top : top + _SPECTRUM_SIDE, left : left + _SPECTRUM_SIDE]
-    window, ring, members = _rings(*luma.shape)
-    power = np.abs(fft.rfft2((luma - luma.mean()) * window)) ** 2 / window.sum()
-    sums = np.bincount(ring, power.ravel(), minlength=_RINGS + 1)[:_RINGS]
-    # A flat image has no power; one grey level squared is below any noise.
-    return np.log(sums / members + 1)
-
-
-@lru_cache(maxsize=64)
-def _rings(height: int, width: int) -> tuple[FloatArray, IntArray, IntArray]:
-    window = np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1])
-    frequency = np.hypot(fft.fftfreq(height)[:, np.newaxis], fft.rfftfreq(width))
-    # The corners beyond 0.5 go to a ring of their own, which is not used.
-    ring = np.minimum(frequency * 2 * _RINGS, _RINGS).astype(np.int64).ravel()
-    members = np.bincount(ring, minlength=_RINGS + 1)[:_RINGS]
-    return window, ring, np.maximum(members, 1)
-
-
-def file_features(images: pd.DataFrame) -> dict[str, FloatArray]:
-    """Return each file statistic of `images` (columns FILE_COLUMNS), shape (n, 1); see above."""
-    numbers = images.assign(format=pd.factorize(images["format"], sort=True)[0])
-    return {name: numbers[[name]].to_numpy(dtype=np.float64) for name in FILE_COLUMNS}
-
-
-def out_of_fold_scores(
-    features: FloatArray, labels: IntArray, groups: NDArray[np.str_], folds: int, seed: int
-) -> FloatArray:
-    """Return a score for each image, shape (n,), from a fit that saw nothing of its group.
-
-    `features` are of shape (n, columns), of whatever kinds: boosted trees need no scaling and
-    find a dependency of any shape.
-    """
-    # Early stopping would hold out images without regard to their groups.
-    trees = HistGradientBoostingClassifier(
-        max_leaf_nodes=8, early_stopping=False, random_state=seed
-    )
-    cut = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    # At these sizes threads cost more than they save, and their sums differ in the last bits.
-    with threadpool_limits(1):
-        scores: FloatArray = cross_val_predict(
-            trees, features, labels, groups=groups, cv=cut, method="predict_proba"
-        )
-    return scores[:, 1]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
