@@ -6,7 +6,6 @@ and keeps the pixels (src/images/pixel_cache.py), later ones read them back; of 
 fit into that store, every epoch is like the first.
 """
 
-import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -29,8 +28,8 @@ from bench.timing import Cost, installed, medians, ratio, repeats
 from src.core.params import load_params
 from src.images.crops import View
 from src.images.decode import decode
-from src.images.loader import ImageSet, Request, build_loader
-from src.images.pixel_cache import PixelStore
+from src.images.loader import BatchLoader, ImageSet, Request
+from src.images.pixel_cache import PixelCache
 from src.images.shards import ShardReader
 from src.inference.scorer import prepare_torch
 from src.models.shared.blueprint import ModelParams
@@ -65,8 +64,7 @@ def run(scale: float, folder: Path) -> Outcome:
         write_arrow(jpegs, folder / "arrow")
     params = load_params(AugmentParams, "augment")
     figures, details, speed = [], {}, {}
-    PixelStore.create(folder / "kept" / "pixels", count)
-    kept = PixelStore(folder / "kept" / "pixels", limit=1 << 40)
+    kept = PixelCache(folder / "kept", count, space=1 << 40)
     views = [
         View(load_params(ModelParams, "model").image_size, resize=False),
         View(LARGE, resize=True),
@@ -134,7 +132,7 @@ def _cpu(processes: Sequence[psutil.Process]) -> float:
 
 
 def loaders(
-    table: pd.DataFrame, folder: Path, params: AugmentParams, view: View, kept: PixelStore
+    table: pd.DataFrame, folder: Path, params: AugmentParams, view: View, kept: PixelCache
 ) -> dict[str, Loader]:
     """Return what begins to yield batches, by name; all shuffle but webdataset, which cannot."""
     raw = folder / "raw"
@@ -144,10 +142,8 @@ def loaders(
     images = ImageSet(table, raw, augmentation, kept=kept)
 
     def first_epoch() -> ImageSet:
-        path = folder / "first" / "pixels"
-        shutil.rmtree(path.parent, ignore_errors=True)
-        PixelStore.create(path, len(table))
-        return ImageSet(table, raw, augmentation, kept=PixelStore(path, limit=1 << 40))
+        empty = PixelCache(folder / "kept", len(table), space=1 << 40)
+        return ImageSet(table, raw, augmentation, kept=empty)
 
     decoded = Decoded(table, raw)
     usual = usual_transform(params, view)
@@ -155,8 +151,8 @@ def loaders(
         [usual, transforms.ConvertImageDtype(torch.float32), transforms.Normalize(0.5, 0.5)]
     )
     found: dict[str, Loader] = {
-        "here": lambda: build_loader(images, requests, WORKERS),
-        FIRST: lambda: build_loader(first_epoch(), requests, WORKERS),
+        "here": lambda: BatchLoader(images, requests, BATCH, WORKERS),
+        FIRST: lambda: BatchLoader(first_epoch(), requests, BATCH, WORKERS),
         "decoding alone": lambda: torch_loader(decoded, BATCH, collate_fn=len),
         "ImageFolder + PIL": lambda: torch_loader(
             torchvision_datasets.ImageFolder(str(folder / "loose"), as_floats), BATCH, shuffle=True

@@ -27,8 +27,8 @@ from src.models.shared.detector import Detector
 from src.train import read_settings
 from src.training.checkpoints import Checkpoint
 from src.training.config import Epoch
-from src.training.loop import Training
-from src.training.optim import build_average, build_optimizer
+from src.training.loop import GradientTrainer
+from src.training.optim import WeightAverage, build_optimizer
 from src.training.setup import prepare
 
 IMAGES, UPDATES, BATCHES = 512, 150, 8
@@ -42,11 +42,11 @@ def run(scale: float, folder: Path) -> Outcome:
     params = settings.train
     prepare_torch(params.threads)
     table = make_images(max(2 * params.batch_size, round(IMAGES * scale)), folder)
-    detector, sets = prepare(table, folder / "raw", settings)
+    detector, data = prepare(table, folder / "raw", settings)
     copy = deepcopy(detector)
-    training = Training(detector, sets, params, Accelerator(), workers=0)
-    requests = islice(training.order.requests(0), BATCHES)
-    batches = [sets.train.__getitems__(request) for request in requests]
+    training = GradientTrainer(detector, data, params, Accelerator(), workers=0)
+    requests = islice(training.sampler.requests(0), BATCHES)
+    batches = [data.train.batch(request) for request in requests]
     ours, theirs = (cycle(batches) for _ in range(2))
     step = bare_steps(copy, training, theirs)
     costs = interleaved(
@@ -90,8 +90,8 @@ def peak_of_epochs(table: pd.DataFrame, folder: Path, epochs: int) -> list[float
     settings = read_settings()
     params = replace(settings.train, epochs=epochs, patience=epochs, warmup_epochs=1)
     prepare_torch(params.threads)
-    detector, sets = prepare(table, folder / "raw", settings._replace(train=params))
-    training = Training(detector, sets, params, Accelerator(), WORKERS)
+    detector, data = prepare(table, folder / "raw", settings._replace(train=params))
+    training = GradientTrainer(detector, data, params, Accelerator(), WORKERS)
     held, peaks, ended = [0.0], [], Event()
 
     def watch() -> None:
@@ -123,14 +123,16 @@ def gigabytes_held() -> float:
     return total / 1e9
 
 
-def bare_steps(model: Detector, training: Training, batches: Iterator[Batch]) -> Callable[[], None]:
+def bare_steps(
+    model: Detector, training: GradientTrainer, batches: Iterator[Batch]
+) -> Callable[[], None]:
     """Return a function that makes the next update of `model`, as a tutorial would write it."""
-    params, targets = training.params, training.sets.targets
+    params, targets = training.params, training.data.targets
     groups = model.blueprint.parameter_groups(
         model.network, params.weight_decay, params.layer_decay
     )
     optimizer = build_optimizer(groups, params.beta2)
-    average = build_average(model, params.ema_decay) if params.ema_decay else None
+    average = WeightAverage(model, params.ema_decay) if params.ema_decay else None
     number = count()
     losses: list[float] = []
 

@@ -4,13 +4,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors.torch import save_file
-
 from src.core.cli import run
-from src.core.files import replacing
 from src.core.params import load_params
 from src.models.shared.blueprint import ModelParams
 from src.models.shared.detector import published_weights
+from src.models.shared.pretrained import save_weights
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -19,8 +17,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("safetensors", type=Path)
     args = parser.parse_args(argv)
     weights = published_weights(load_params(ModelParams, "model"))
-    with replacing(args.safetensors) as temporary:
-        save_file({name: value.contiguous().clone() for name, value in weights.items()}, temporary)
+    contiguous = {name: value.contiguous().clone() for name, value in weights.items()}
+    save_weights(contiguous, args.safetensors)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The architecture, checked: a stage's entry in dvc.yaml says exactly what it depends on."""
 
+import ast
 import importlib
 import re
 from collections.abc import Iterable, Iterator
@@ -251,3 +252,33 @@ def test_the_pipeline_knows_no_study() -> None:
     for path in (ROOT / "src").rglob("*.py"):
         names = imported(path.relative_to(ROOT).as_posix())
         assert not any(name.startswith("studies") for name in names), path
+
+
+# Names with an underscore of other people's modules that we use all the same: why.
+PRIVATE: dict[str, str] = {}
+NAMED_TUPLE = {"_asdict", "_fields", "_make", "_replace"}
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def private_names(path: Path) -> Iterator[str]:
+    """Yield the private names that a module takes from libraries and from other objects."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.ImportFrom(module=str(module)) if not module.startswith(("src", "judge")):
+                names = *module.split("."), *(alias.name for alias in node.names)
+                yield from filter(is_private, names)
+            case ast.Attribute(value=ast.Name(id="self" | "cls")):
+                pass
+            case ast.Attribute(attr=str(name)) if is_private(name) and name not in NAMED_TUPLE:
+                yield name
+
+
+def test_private_names_of_others_have_a_reason() -> None:
+    folders = ("src", "judge", "tools", "studies", "report")
+    used = {
+        name for f in folders for path in (ROOT / f).rglob("*.py") for name in private_names(path)
+    }
+    assert used == set(PRIVATE)

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from src import train
@@ -79,8 +80,8 @@ def test_the_stage_writes_everything_twice_the_same(
     train.main(stage)
     assert "keeping decoded images" in caplog.text
     first = read_all(Path("out"))
-    assert not any(Path(".scratch/train").glob("*/"))
     caplog.clear()
+    shutil.rmtree(".scratch")
     monkeypatch.setenv("REAL_OR_GENERATED_PIXELS", "0")
     train.main(stage)
     assert "keeping" not in caplog.text
@@ -99,18 +100,54 @@ def test_the_stage_writes_everything_twice_the_same(
     assert b"Software" not in first["batch.png"]
 
 
-def test_what_there_is_to_see_is_written_while_it_goes_on(
-    stage: list[str], monkeypatch: pytest.MonkeyPatch
+def test_a_disk_that_is_full_in_the_end_costs_no_training(
+    stage: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def full_disk(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
+    def full_disk(_: Any, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(train, "save_file", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with monkeypatch.context() as full:
+        full.setattr("src.models.shared.pretrained.save_file", full_disk)
+        with pytest.raises(OSError, match=r"No space left on device: .*detector\.safetensors"):
+            train.main(stage)
+    assert [path.name for path in sorted(Path("out").iterdir())] == [
+        "batch.png",
+        "train.json",
+        "training.csv",
+    ]
+    shutil.rmtree("out")  # as DVC does before it runs a stage
+    repeated(stage, monkeypatch, caplog)
+    expected = read_all(Path("out"))
+    for path in outputs(Path("out")):  # DVC was killed, or its cache full
+        path.unlink()
+    repeated(stage, monkeypatch, caplog)
+    assert read_all(Path("out")) == expected
+
+
+def repeated(
+    stage: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Run the stage again; fail if it trains."""
+    with monkeypatch.context() as once, caplog.at_level("INFO"):
+        once.setattr("src.training.loop.GradientTrainer._update", None)
         train.main(stage)
-    assert len(pd.read_csv("out/training.csv")) == 2
-    assert json.loads(Path("out/train.json").read_text())["train"]["epochs"] == 2
-    assert not Path("out/detector.safetensors").exists()
+    assert "resumed at update 6; to train anew delete .scratch/train/" in caplog.text
+
+
+def test_the_state_of_a_finished_run_goes_when_the_next_begins(stage: list[str]) -> None:
+    train.main(stage)
+    (first,) = Path(".scratch/train").glob("*/")
+    change_params("train", seed=1)
+    train.main(stage)
+    (second,) = Path(".scratch/train").glob("*/")
+    assert first != second
+
+
+def test_damaged_weights_to_start_from_are_named(stage: list[str]) -> None:
+    Path("start.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(InputError, match=r"^start.safetensors is damaged .*'weights' again"):
+        train.main(stage)
 
 
 def test_a_precision_that_the_machine_lacks_is_named(
@@ -119,7 +156,7 @@ def test_a_precision_that_the_machine_lacks_is_named(
     def old_gpu(**_: Any) -> None:
         raise ValueError("bf16 mixed precision requires a supported device.")
 
-    monkeypatch.setattr(train, "Accelerator", old_gpu)
+    monkeypatch.setattr("src.training.run.Accelerator", old_gpu)
     with pytest.raises(InputError, match=r"train.precision = 'fp32': bf16 mixed precision req"):
         train.main(stage)
 
@@ -144,13 +181,12 @@ def run_until(moment: str, number: int, stage: list[str], workers: int) -> int:
 def test_a_stage_killed_again_and_again_ends_like_an_uninterrupted_one(stage: list[str]) -> None:
     train.main(stage)
     expected = read_all(Path("out"))
+    shutil.rmtree(".scratch")
     for path in outputs(Path("out")):
         path.unlink()
     assert run_until("during", 2, stage, workers=0) == -9
     assert run_until("after", 2, stage, workers=2) == -9
-    assert any(Path(".scratch/train").glob("pixels-*"))
     assert run_until("after", 99, stage, workers=2) == 0
-    assert not any(Path(".scratch/train").glob("*/"))
     assert read_all(Path("out")) == expected
 
 
@@ -221,6 +257,7 @@ def test_processes_train_like_one_and_nodes_like_processes(
     shutil.copytree(first, second)
     train.main(stage)
     alone = pd.read_csv("out/training.csv")
+    shutil.rmtree(".scratch")
 
     environment = os.environ | {"PYTHONPATH": str(ROOT), "NO_ALBUMENTATIONS_UPDATE": "1"}
     environment.pop("OMP_NUM_THREADS", None)  # torchrun sets it for two processes, not for one
@@ -234,6 +271,7 @@ def test_processes_train_like_one_and_nodes_like_processes(
     pd.testing.assert_frame_equal(pd.read_csv("out/training.csv"), alone, rtol=1e-3)
     expected = read_all(first / "out")
     shutil.rmtree(first / "out")
+    shutil.rmtree(first / ".scratch")
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -261,7 +299,7 @@ def test_processes_train_like_one_and_nodes_like_processes(
 @pytest.mark.parametrize(("split", "label"), [("train", 0), ("train", 1), ("val", 0), ("val", 1)])
 def test_a_missing_class_is_named(table: pd.DataFrame, split: str, label: int) -> None:
     poor = table[(table["split"] != split) | (table["label"] != label)]
-    with pytest.raises(InputError, match=f"'{split}' has no {['real', 'fake'][label]} image"):
+    with pytest.raises(InputError, match=f"'{split}' .*no {['real', 'fake'][label]} image"):
         check_classes(poor)
     check_classes(table)
 

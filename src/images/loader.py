@@ -1,9 +1,10 @@
 """Rows of a split table -> batches of uint8 crops, read straight from the shards."""
 
 import math
+import mmap
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -18,10 +19,11 @@ from src.core.cli import InputError
 from src.core.hashing import image_keys
 from src.images.crops import Crops
 from src.images.decode import RGBImage, UndecodableImage, decode
-from src.images.pixel_cache import PixelStore
+from src.images.pixel_cache import PixelCache, local_processes
 from src.images.shards import ShardReader
 
 WORKERS_VARIABLE = "REAL_OR_GENERATED_WORKERS"  # the result does not depend on it
+_MOST_WORKERS = 256
 _AHEAD = 4  # batches that a worker makes before anybody wants them
 
 
@@ -46,7 +48,7 @@ class Render(Protocol):
         """Return the crops; a function of the arguments alone, so workers need no seeds."""
 
 
-class ImageSet(Dataset[Batch]):
+class ImageSet:
     """The images of a table; it knows where they are, not what they are.
 
     Labels stay with the caller: what never reaches the workers cannot leak into an augmentation.
@@ -58,11 +60,11 @@ class ImageSet(Dataset[Batch]):
         root: Path,
         render: Render,
         preprocess: Callable[[Crops], Crops] | None = None,
-        kept: PixelStore | None = None,
+        kept: PixelCache | None = None,
     ) -> None:
         """Serve `table` (columns image_id, shard, offset, length) from the shards in `root`.
 
-        What `preprocess` makes of the crops is what the network sees (see models.Blueprint).
+        What `preprocess` makes of the crops is what the network sees (see Blueprint.preprocess).
         `kept` has and gets the pixels of each image, by the index of `table`.
         """
         self.ids = table["image_id"].to_numpy(dtype=str)
@@ -75,7 +77,6 @@ class ImageSet(Dataset[Batch]):
         self.preprocess = preprocess
         self.kept = kept
         self.numbers = table.index.to_numpy()
-        self.slots = _Slots()
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -83,29 +84,16 @@ class ImageSet(Dataset[Batch]):
 
     def __getitem__(self, row: int) -> Batch:
         """Return one image as a batch of one, as it looks in the first epoch."""
-        return self.__getitems__(Request(0, [row]))
+        return self.batch(Request(0, [row]))
 
-    def __getitems__(self, request: Request) -> Batch:
-        """Return a whole batch: one call, one tensor through the worker boundary.
+    def batch(self, request: Request) -> Batch:
+        """Return what `request` asks for.
 
         Raises:
             UndecodableImage: an image has been damaged since the metadata stage.
         """
-        crops = (self._crops(row, request.epoch) for row in request.rows)
-        return Batch(self._joined(crops, len(request.rows)), torch.tensor(request.rows))
-
-    def _joined(self, parts: Iterable[Crops], count: int) -> Tensor:
-        """Return `count` parts of equal shape as one tensor, filled one by one."""
-        batch = torch.empty(0, dtype=torch.uint8)
-        for number, part in enumerate(parts):
-            if number == 0:
-                shape = count, *part.shape
-                batch = torch.empty(shape, dtype=torch.uint8)
-                if get_worker_info():
-                    batch = self.slots.take(shape)
-                filled = batch.numpy()
-            filled[number] = part
-        return batch.flatten(0, 1)
+        crops = [self._crops(row, request.epoch) for row in request.rows]
+        return Batch(torch.from_numpy(np.concatenate(crops)), torch.tensor(request.rows))
 
     def _crops(self, row: int, epoch: int) -> Crops:
         crops = self.render(self._pixels(row), epoch, int(self.keys[row]))
@@ -121,33 +109,11 @@ class ImageSet(Dataset[Batch]):
         return pixels
 
     def _decoded(self, row: int) -> RGBImage:
-        place = str(self.shards[row]), int(self.offsets[row]), int(self.lengths[row])
+        shard, offset, length = str(self.shards[row]), self.offsets[row], self.lengths[row]
         try:
-            return decode(self.reader.read(*place))
+            return decode(self.reader.read(shard, int(offset), int(length)))
         except UndecodableImage as error:
-            raise UndecodableImage(f"{self.ids[row]} in {place[0]}: {error}") from error
-
-
-class _Slots:
-    """Where a worker puts its batches together: memory that the process it works for sees as well.
-
-    Used again and again: for the system to clear and map new pages takes as long as the pixels do.
-    When a worker is asked for a batch, `_AHEAD` later than one that is being taken over, those
-    before that one are no longer needed.
-    """
-
-    def __init__(self) -> None:
-        """Take no memory yet."""
-        self._slots = deque([torch.empty(0, dtype=torch.uint8)] * (_AHEAD + 1))
-
-    def take(self, shape: Sequence[int]) -> Tensor:
-        """Return the slot whose turn it is as a tensor of bytes, filled with whatever."""
-        slot, size = self._slots.popleft(), math.prod(shape)
-        if len(slot) < size:
-            memory = torch.UntypedStorage._new_shared(size)  # type: ignore[no-untyped-call]
-            slot = torch.empty(0, dtype=torch.uint8).set_(memory)
-        self._slots.append(slot)
-        return slot[:size].view(shape)
+            raise UndecodableImage(f"{self.ids[row]} in {shard}: {error}") from error
 
 
 def default_workers() -> int:
@@ -157,13 +123,13 @@ def default_workers() -> int:
         InputError: the variable holds no such number.
     """
     if value := os.environ.get(WORKERS_VARIABLE):
-        if not value.isdecimal():
+        if not value.isdecimal() or int(value) > _MOST_WORKERS:
             raise InputError(
-                f"{WORKERS_VARIABLE}={value}: set it to a number of processes, 0 or more"
+                f"{WORKERS_VARIABLE}={value}: set it to a number of processes, 0 to {_MOST_WORKERS}"
             )
         return int(value)
     # Processes of one machine share its cores.
-    return min(8, max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    return min(8, max(1, (os.cpu_count() or 1) // local_processes()))
 
 
 def consecutive(rows: int, batch_size: int, epoch: int = 0) -> list[Request]:
@@ -172,52 +138,93 @@ def consecutive(rows: int, batch_size: int, epoch: int = 0) -> list[Request]:
     return [Request(epoch, range(start, min(start + batch_size, rows))) for start in starts]
 
 
-class Loader:
-    """The batches that are requested, in their order, whatever the number of workers."""
-
-    def __init__(self, batches: DataLoader[Batch]) -> None:
-        """Hand over what `batches` yields."""
-        self._batches = batches
-
-    def __len__(self) -> int:
-        """Return the number of requests."""
-        return len(self._batches)
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Yield batches that are the caller's to keep."""
-        return map(_out_of_slot, self._batches)
-
-
-def build_loader(
-    images: ImageSet, requests: Iterable[Request], workers: int, pin_memory: bool = False
-) -> Loader:
-    """Return a loader of one `Batch` per request.
+class BatchLoader:
+    """The batches that are requested, in their order, whatever the number of workers.
 
     Its worker processes live as long as the loader and fetch ahead across epochs.
     """
-    _single_threaded(0)  # without workers the batches are made right here
-    batches = DataLoader(
-        images,
-        batch_sampler=requests,  # type: ignore[arg-type]  # its items go to `__getitems__` as is
-        collate_fn=_as_is,
-        num_workers=workers,
-        pin_memory=pin_memory,
-        worker_init_fn=_single_threaded,
-        persistent_workers=workers > 0,
-        prefetch_factor=_AHEAD if workers else None,
-        generator=torch.Generator(),  # else every iteration would advance torch's global stream
-    )
-    return Loader(batches)
+
+    def __init__(
+        self,
+        images: ImageSet,
+        requests: Iterable[Request],
+        batch_size: int,
+        workers: int,
+        pin_memory: bool = False,
+    ) -> None:
+        """Serve `requests` for at most `batch_size` rows each; 0 workers: in this process."""
+        _single_threaded(0)  # without workers the batches are made right here
+        self._slots, self._pin_memory = _Slots(images, batch_size, workers), pin_memory
+        self._ready = DataLoader(
+            self._slots,
+            batch_sampler=requests,  # type: ignore[arg-type]  # its items go to `__getitems__` as is
+            collate_fn=_as_is,
+            num_workers=workers,
+            multiprocessing_context="fork" if workers else None,  # workers inherit the slots
+            worker_init_fn=_single_threaded,
+            persistent_workers=workers > 0,
+            prefetch_factor=_AHEAD if workers else None,
+            generator=torch.Generator(),  # else every iteration would advance torch's global stream
+        )
+
+    def __len__(self) -> int:
+        """Return the number of requests, if they are a list."""
+        return len(self._ready)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield batches that are the caller's to keep.
+
+        Raises:
+            InputError: an image is damaged, or the system has killed a worker.
+        """
+        try:
+            for ready in self._ready:
+                if isinstance(ready, Exception):
+                    raise ready
+                slot, shape, rows = ready
+                images = self._slots.memory[slot, : math.prod(shape)].view(shape)
+                mine = images.pin_memory() if self._pin_memory else images.clone()
+                yield Batch(mine, torch.tensor(rows))
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise InputError(
+                "the system has killed a process that loads images, most likely for want of "
+                f"memory: set {WORKERS_VARIABLE} to fewer processes, or to 0"
+            ) from error
+
+
+class _Slots(Dataset[Any]):
+    """Memory that workers put their batches into, and the process they work for takes them from.
+
+    Anonymous and inherited, so that none of /dev/shm is needed, of which a container has 64 MB; and
+    used again and again: for the system to clear and map new pages takes as long as the pixels do.
+    A worker is asked for a batch at most `_AHEAD` later than the one that is being taken over.
+    """
+
+    def __init__(self, images: ImageSet, batch_size: int, workers: int) -> None:
+        """Reserve the memory; a slot holds the crops of `batch_size` images."""
+        self._images, self._turns = images, cycle(range(_AHEAD + 1))
+        slots = max(1, workers) * (_AHEAD + 1)
+        memory = mmap.mmap(-1, slots * batch_size * images[0].images.nbytes)
+        self.memory = torch.frombuffer(memory, dtype=torch.uint8).view(slots, -1)
+
+    def __getitems__(
+        self, request: Request
+    ) -> tuple[int, Sequence[int], Sequence[int]] | Exception:
+        """Return slot, shape and rows of a batch; or what is wrong, without the traceback."""
+        try:
+            images = self._images.batch(request).images
+        except (InputError, OSError) as error:
+            return error
+        worker = get_worker_info()
+        slot = (worker.id if worker else 0) * (_AHEAD + 1) + next(self._turns)
+        self.memory[slot, : images.numel()] = images.flatten()
+        return slot, tuple(images.shape), request.rows
 
 
 def _as_is(batch: Any) -> Any:
     return batch  # `__getitems__` has put it together
-
-
-def _out_of_slot(batch: Batch) -> Batch:
-    # Pinned memory is a copy already, and without workers there are no slots.
-    is_slot = batch.images.is_shared()  # type: ignore[no-untyped-call]
-    return Batch(batch.images.clone(), batch.rows) if is_slot else batch
 
 
 def _single_threaded(_worker: int) -> None:

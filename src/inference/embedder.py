@@ -4,7 +4,6 @@ import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,7 +47,6 @@ class Embedder(nn.Module):
         self.detector = detector
         self.classes = len(detector.config.classes)
         self._seen = threading.local()
-        self._fast = detector.blueprint.fast_inference(detector.network)
         self._threads = ThreadPoolExecutor(_parallel_parts())
         last_layer(detector.network, self.classes).register_forward_pre_hook(self._see)
 
@@ -58,14 +56,14 @@ class Embedder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits and features side by side, (B, classes + width), of uint8 crops."""
         if images.device.type != "cpu":
-            return self._both(self.detector.network, images)
+            return self._both(images)
         _, height, width, _ = images.shape
         parts = torch.split(images, max(1, _PIXELS_AT_ONCE // (height * width)))
-        return torch.cat(list(self._threads.map(partial(self._both, self._fast), parts)))
+        return torch.cat(list(self._threads.map(self._both, parts)))
 
     @torch.no_grad()  # each thread has a switch of its own
-    def _both(self, network: nn.Module, images: Tensor) -> Tensor:
-        logits = network(self.detector.normalised(images))
+    def _both(self, images: Tensor) -> Tensor:
+        logits = self.detector(images)
         return torch.cat([logits, self._seen.features.to(logits.dtype)], dim=1)
 
     def embed(self, images: Sequence[Crops]) -> Embedding:

@@ -7,7 +7,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from src.core.cli import keep_freed_memory
-from src.images.loader import ImageSet, build_loader, consecutive
+from src.images.loader import BatchLoader, ImageSet, consecutive
 
 
 def prepare_torch(threads: int) -> None:
@@ -50,7 +50,7 @@ class Scorer:
         self.rows = sum(len(request.rows) for request in mine)
         pin = accelerator.device.type == "cuda"
         # A process without a share scores a batch all the same, to know how wide logits are.
-        self.loader = build_loader(images, mine or requests[:1], workers, pin)
+        self.loader = BatchLoader(images, mine or requests[:1], batch_size, workers, pin)
 
     @torch.no_grad()
     def __call__(self, model: nn.Module) -> Tensor:

@@ -45,27 +45,31 @@ class Histograms(nn.Module):
         return torch.stack([(values == value).float().mean(2) for value in bins], 2)
 
 
-class DCT(Blueprint):
+class DCT(Blueprint[nn.Sequential]):
     """The histograms, and convolutions along them."""
 
-    def normalization(self, backbone: str) -> tuple[Channels, Channels]:
+    def normalization(self, backbone: str) -> tuple[Channels, Channels]:  # noqa: ARG002
         """Return what leaves grey levels as they are: coefficients have JPEG's unit then."""
-        del backbone
         unit = 1 / 255
         return (0.0, 0.0, 0.0), (unit, unit, unit)
 
-    def network(self, config: DetectorConfig, drop_path: float) -> nn.Module:
-        """Return the network with torch's random initialisation; it has no path to drop."""
-        del drop_path
+    def network(self, config: DetectorConfig, drop_path: float) -> nn.Sequential:  # noqa: ARG002
+        """Return the network with torch's random initialisation."""
         size = config.view.size
         if size < _SIDE:
             raise InputError(f"model.image_size = {size}: dct_cnn needs {_SIDE} or more")
         length = (2 * _LIMIT + 1) // 4
         return nn.Sequential(
-            *(Histograms(), nn.BatchNorm1d(_SIDE**2)),
-            *(nn.Conv1d(_SIDE**2, _CHANNELS, 3, padding=1), nn.ReLU(), nn.MaxPool1d(2)),
-            *(nn.Conv1d(_CHANNELS, _CHANNELS, 3, padding=1), nn.ReLU(), nn.MaxPool1d(2)),
-            *(nn.Flatten(), nn.Dropout(0.25)),
+            Histograms(),
+            nn.BatchNorm1d(_SIDE**2),
+            nn.Conv1d(_SIDE**2, _CHANNELS, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool1d(2),
+            nn.Conv1d(_CHANNELS, _CHANNELS, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool1d(2),
+            nn.Flatten(),
+            nn.Dropout(0.25),
             nn.Linear(_CHANNELS * length, len(config.classes)),
         )
 

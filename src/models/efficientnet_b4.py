@@ -6,6 +6,6 @@ the classes; trained by this project's recipe. Without `model.weights` it starts
 where the original starts from ImageNet.
 """
 
-from src.models.shared.timm_network import Timm
+from src.models.shared.timm_network import TimmNetwork
 
-BLUEPRINT = Timm("efficientnet_b4")
+BLUEPRINT = TimmNetwork("efficientnet_b4")

@@ -22,27 +22,32 @@ _CHANNELS, _HIDDEN, _GRID = 32, 256, 8
 _SMALLEST = 16  # pixels: the convolutions eat eight
 
 
-class ELA(Blueprint):
+class ELA(Blueprint[nn.Sequential]):
     """Error levels in the loader, two convolutions on them."""
 
     def preprocess(self, crops: Crops) -> Crops:
         """Return the error levels of each crop, stretched so that the largest is 255."""
         return np.stack([_error_levels(crop) for crop in crops])
 
-    def network(self, config: DetectorConfig, drop_path: float) -> nn.Module:
-        """Return the network; it has no path to drop, but dropout of its own."""
-        del drop_path
+    def network(self, config: DetectorConfig, drop_path: float) -> nn.Sequential:  # noqa: ARG002
+        """Return the network, which has dropout of its own."""
         size = config.view.size
         if size < _SMALLEST:
             raise InputError(f"model.image_size = {size}: ela_cnn needs {_SMALLEST} or more")
         side = (size - 8) // 2
         window = math.ceil(side / _GRID)
         return nn.Sequential(
-            *(nn.Conv2d(3, _CHANNELS, 5), nn.ReLU()),
-            *(nn.Conv2d(_CHANNELS, _CHANNELS, 5), nn.ReLU()),
-            *(nn.MaxPool2d(2), nn.Dropout(0.25)),
-            *(nn.AvgPool2d(window), nn.Flatten()),
-            *(nn.Linear(_CHANNELS * (side // window) ** 2, _HIDDEN), nn.ReLU(), nn.Dropout(0.5)),
+            nn.Conv2d(3, _CHANNELS, 5),
+            nn.ReLU(),
+            nn.Conv2d(_CHANNELS, _CHANNELS, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Dropout(0.25),
+            nn.AvgPool2d(window),
+            nn.Flatten(),
+            nn.Linear(_CHANNELS * (side // window) ** 2, _HIDDEN),
+            nn.ReLU(),
+            nn.Dropout(0.5),
             nn.Linear(_HIDDEN, len(config.classes)),
         )
 

@@ -5,6 +5,6 @@ all layers are trained, by this project's recipe; native crops unless `model.vie
 Without `model.weights` it starts from nothing.
 """
 
-from src.models.shared.timm_network import Timm
+from src.models.shared.timm_network import TimmNetwork
 
-BLUEPRINT = Timm("mobilenetv2_100")
+BLUEPRINT = TimmNetwork("mobilenetv2_100")

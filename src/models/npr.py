@@ -17,7 +17,7 @@ _GAIN = 2 / 3  # of the original
 
 
 class Relations(nn.Module):
-    """Replaces pixels by their differences from the first pixel of each 2 x 2 cell."""
+    """Replaces pixels by their differences from the first pixel of each 2 x 2 block."""
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return (B, 3, H, W) for pixels of that shape."""
@@ -25,10 +25,10 @@ class Relations(nn.Module):
         return _GAIN * (pixels - interpolate(halved, scale_factor=2.0, mode="nearest"))
 
 
-class NPR(Blueprint):
+class NPR(Blueprint[nn.Sequential]):
     """The relations, and half a ResNet-50 on them."""
 
-    def network(self, config: DetectorConfig, drop_path: float) -> nn.Module:
+    def network(self, config: DetectorConfig, drop_path: float) -> nn.Sequential:
         """Return the network with timm's random initialisation."""
         if config.view.size % 2:
             raise InputError(f"model.image_size = {config.view.size}: npr needs an even number")

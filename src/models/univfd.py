@@ -9,6 +9,6 @@ random projections), or any vision model of transformers, as `openai/clip-vit-la
 `./folder`, with a revision as `model.weights` (`main`).
 """
 
-from src.models.shared.frozen_probe import LinearProbe, Probe
+from src.models.shared.frozen_probe import FrozenProbe, LinearHead
 
-BLUEPRINT = Probe("vit_large_patch14_clip_quickgelu_224", LinearProbe)
+BLUEPRINT = FrozenProbe("vit_large_patch14_clip_quickgelu_224", LinearHead)

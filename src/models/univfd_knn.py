@@ -6,6 +6,6 @@ vote, so that it ranks; k is the one of 1, 3, 5 and 9 that validates best. See `
 backbone and its weights.
 """
 
-from src.models.shared.frozen_probe import NeighbourProbe, Probe
+from src.models.shared.frozen_probe import FrozenProbe, NeighbourHead
 
-BLUEPRINT = Probe("vit_large_patch14_clip_quickgelu_224", NeighbourProbe)
+BLUEPRINT = FrozenProbe("vit_large_patch14_clip_quickgelu_224", NeighbourHead)

@@ -61,12 +61,11 @@ class BoundaryNet(nn.Module):
         return self.maps(pixels)[0]
 
 
-class XRay(Blueprint):
+class XRay(Blueprint[BoundaryNet]):
     """The network, and a loss that blends."""
 
-    def network(self, config: DetectorConfig, drop_path: float) -> nn.Module:
-        """Return the network; it has no path to drop."""
-        del drop_path
+    def network(self, config: DetectorConfig, drop_path: float) -> BoundaryNet:  # noqa: ARG002
+        """Return the network with torch's random initialisation."""
         if config.view.size % _STRIDE:
             raise InputError(
                 f"model.image_size = {config.view.size}: xray needs a multiple of {_STRIDE}"
@@ -74,10 +73,9 @@ class XRay(Blueprint):
         return BoundaryNet(len(config.classes))
 
     def loss(
-        self, network: nn.Module, pixels: Tensor, targets: Tensor, label_smoothing: float
+        self, network: BoundaryNet, pixels: Tensor, targets: Tensor, label_smoothing: float
     ) -> Tensor:
         """Return the loss of the classes, and of the boundaries of reals and blended reals."""
-        assert isinstance(network, BoundaryNet)
         real = targets == 0
         if not real.any():
             return super().loss(network, pixels, targets, label_smoothing)

@@ -5,14 +5,12 @@ import hashlib
 import json
 import logging
 import os
-import pickle
 import shutil
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -23,7 +21,22 @@ logger = logging.getLogger(__name__)
 
 SCRATCH_VARIABLE = "REAL_OR_GENERATED_SCRATCH"
 _LIBRARIES = ("accelerate", "albumentations", "numpy", "opencv-python-headless", "timm", "torch")
+_FINISHED = "finished"
+_DIGEST_BYTES, _PIECE = 32, 1 << 20
 _SOURCES = Path(__file__).parents[1]
+# Beside the detector's own file; tests/training/test_checkpoints.py compares it with dvc.yaml.
+_CODE = (
+    "core/*.py",
+    "dataset/columns.py",
+    "evaluation/confusion.py",
+    "evaluation/ranking.py",
+    "images/*.py",
+    "inference/log_odds.py",
+    "inference/scorer.py",
+    "models/shared/*.py",
+    "train.py",
+    "training/*.py",
+)
 
 
 def scratch_folder() -> Path:
@@ -31,20 +44,21 @@ def scratch_folder() -> Path:
     return Path(os.environ.get(SCRATCH_VARIABLE, ".scratch")) / "train"
 
 
-def fingerprint(parameters: Sequence[Any], inputs: Iterable[Path]) -> str:
-    """Return 16 hexadecimal digits that change with parameters, input files, code or libraries."""
+def code_files(detector: str) -> list[Path]:
+    """Return the files of ours that training `detector` runs."""
+    patterns = *_CODE, f"models/{detector}.py"
+    return sorted(path for pattern in patterns for path in _SOURCES.glob(pattern))
+
+
+def fingerprint(parameters: Sequence[Any], files: Iterable[Path]) -> str:
+    """Return 16 hexadecimal digits that change with parameters, files or libraries."""
     digest = hashlib.blake2b(digest_size=8)
     known = {"parameters": parameters, "libraries": {name: version(name) for name in _LIBRARIES}}
     digest.update(json.dumps(known, sort_keys=True).encode())
-    for path in [*inputs, *_loaded_sources()]:
+    for path in files:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, hashlib.blake2b).digest())
     return digest.hexdigest()
-
-
-def _loaded_sources() -> list[Path]:
-    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    return sorted(path for path in map(Path, filter(None, files)) if _SOURCES in path.parents)
 
 
 @contextmanager
@@ -71,8 +85,21 @@ def only_trainer(folder: Path) -> Iterator[None]:
         yield
 
 
+def _digest(file: BinaryIO, size: int) -> bytes:
+    """Return the checksum of the first `size` bytes of `file`, which is left behind them."""
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    file.seek(0)
+    for start in range(0, size, _PIECE):
+        digest.update(file.read(min(_PIECE, size - start)))
+    return digest.digest()
+
+
 class Checkpoint:
-    """The last saved state of one run: whole, or absent."""
+    """The last saved state of one run: whole, or absent.
+
+    It outlives a finished run until the next one begins: whatever loses the results after that (a
+    full disk, a kill before DVC has noted them), a repeat has them without training anew.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Keep the state in `folder`, which belongs to this run alone."""
@@ -80,21 +107,40 @@ class Checkpoint:
         self.path = folder / "state.pt"
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Replace the saved state; a crash at any moment leaves the old or the new one."""
-        with replacing(self.path) as temporary, temporary.open("wb") as file:
-            torch.save(dict(state), file)
+        """Replace the saved state; a crash at any moment leaves the old or the new one.
+
+        Raises:
+            OSError: it cannot be written (a full disk); the error names the file.
+        """
+        with replacing(self.path) as temporary, temporary.open("w+b") as file:
+            try:
+                torch.save(dict(state), file)
+                file.write(_digest(file, file.tell()))  # torch itself checks no sums
+            except RuntimeError as error:  # torch hides what kept it from writing
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
 
     def load(self) -> dict[str, Any] | None:
         """Return the saved state, on the CPU; None if there is none, or a damaged one."""
         try:
-            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+            with self.path.open("rb") as file:
+                size = max(0, self.path.stat().st_size - _DIGEST_BYTES)
+                if _digest(file, size) != file.read():
+                    logger.warning("%s is damaged: training starts anew", self.path)
+                    shutil.rmtree(self.folder, ignore_errors=True)  # several processes come here
+                    return None
         except FileNotFoundError:
             return None
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            logger.warning("%s is damaged, training starts anew: %s", self.path, error)
-            return None
+        state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
         return state
 
-    def delete(self) -> None:
-        """Remove the run's folder: it is complete."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def finish(self) -> None:
+        """Mark the run as complete."""
+        (self.folder / _FINISHED).touch()
+
+    def remove_finished(self) -> None:
+        """Delete what other runs left that are complete."""
+        for mark in self.folder.parent.glob(f"*/{_FINISHED}"):
+            if mark.parent != self.folder:
+                shutil.rmtree(mark.parent)

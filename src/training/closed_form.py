@@ -1,4 +1,4 @@
-"""A detector whose head is solved for: features once, then one solution after the other."""
+"""Trainer of heads in closed form: features once, then one solution per setting."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -11,11 +11,11 @@ from torch.nn.functional import cross_entropy
 
 from src.core.cli import InputError
 from src.inference.scorer import Scorer
-from src.models.shared.blueprint import ClosedForm
+from src.models.shared.blueprint import FrozenNetwork
 from src.models.shared.detector import Detector
 from src.training.checkpoints import Checkpoint
-from src.training.config import Epoch, Sets, TrainParams
-from src.training.trainer import Fit
+from src.training.config import Epoch, TrainingData, TrainParams
+from src.training.trainer import Trainer
 from src.training.validation import validate
 
 logger = logging.getLogger(__name__)
@@ -24,40 +24,41 @@ logger = logging.getLogger(__name__)
 class Features(nn.Module):
     """Crops as they leave the loader -> features."""
 
-    def __init__(self, detector: Detector) -> None:
-        """Use the normalisation and the network of `detector`."""
+    def __init__(self, detector: Detector, backbone: nn.Module) -> None:
+        """Use the normalisation of `detector`."""
         super().__init__()
-        self.detector = detector
+        self.detector, self.backbone = detector, backbone
 
     def forward(self, images: Tensor) -> Tensor:
         """Return features (B, dims) of uint8 images (B, size, size, 3)."""
-        network = self.detector.network
-        assert isinstance(network, ClosedForm)
-        return network.features(self.detector.normalised(images))
+        features: Tensor = self.backbone(self.detector.normalised(images))
+        return features
 
 
-class Solving(Fit):
-    """Solves for the head alone; saved after every pass over the images."""
+class ClosedFormTrainer(Trainer):
+    """Fits the head alone; saved after every pass over the images."""
 
     def __init__(
         self,
         detector: Detector,
-        sets: Sets,
+        network: FrozenNetwork,
+        data: TrainingData,
         params: TrainParams,
         accelerator: Accelerator,
         workers: int,
     ) -> None:
-        """Prepare for the first pass.
+        """Prepare for the first pass over the images of `detector`, whose network is `network`.
 
         Raises:
             InputError: the parameters ask for what only a training loop does.
         """
-        if sets.strata is not None:
+        if data.strata is not None:
             raise InputError(
-                f"train.sampling = {params.sampling!r}: {detector.config.name} is solved from "
+                f"train.sampling = {params.sampling!r}: {detector.config.name} is fitted to "
                 "all images; set it to all"
             )
-        super().__init__(detector, sets, params, accelerator, workers)
+        super().__init__(detector, data, params, accelerator, workers)
+        self.network = network
         self.passes: list[Tensor] = []  # features (train images, dims) of each epoch's views
 
     @property
@@ -67,8 +68,8 @@ class Solving(Fit):
 
     @property
     def images_seen(self) -> int:
-        """How many views of training images were looked at."""
-        return self.update * len(self.sets.train)
+        """How many views of training images the features are of."""
+        return self.update * len(self.data.train)
 
     def run(self, checkpoint: Checkpoint, report: Callable[[Sequence[Epoch]], None]) -> None:
         """Compute features, solve with every setting, keep what validates best."""
@@ -77,41 +78,42 @@ class Solving(Fit):
             if self.accelerator.is_main_process:
                 checkpoint.save(self.state_dict())
         val_features = self._score(
-            Scorer(self.sets.val, self.params.val_batch_size, self.accelerator, self.workers)
+            Scorer(self.data.val, self.params.val_batch_size, self.accelerator, self.workers)
         )
-        features, targets = torch.cat(self.passes), self.sets.targets.repeat(self.params.epochs)
-        network = self.detector.network
-        assert isinstance(network, ClosedForm)
-        for setting in network.settings:
-            network.cpu().solve(features, targets, setting)
-            self._judge(network, features, targets, val_features)
+        features, targets = torch.cat(self.passes), self.data.targets.repeat(self.params.epochs)
+        head = self.network.cpu().head
+        for setting in head.settings:
+            head.solve(features, targets, setting)
+            self._validate(features, targets, val_features)
             report(self.history)
 
     def _features(self, epoch: int) -> Tensor:
         logger.info("features of training images, pass %d of %d", epoch + 1, self.params.epochs)
         batch_size = self.params.batch_size
         return self._score(
-            Scorer(self.sets.train, batch_size, self.accelerator, self.workers, epoch)
+            Scorer(self.data.train, batch_size, self.accelerator, self.workers, epoch)
         )
 
     def _score(self, scorer: Scorer) -> Tensor:
-        return scorer(Features(self.detector))
+        return scorer(Features(self.detector, self.network.backbone))
 
     @torch.no_grad()
-    def _judge(
-        self, network: ClosedForm, features: Tensor, targets: Tensor, val_features: Tensor
-    ) -> None:
+    def _validate(self, features: Tensor, targets: Tensor, val_features: Tensor) -> None:
+        head = self.network.head
         epoch = Epoch(  # one for each setting of the solver
             epoch=len(self.history) + 1,
             learning_rate=0.0,  # there is none
-            train_loss=float(cross_entropy(network.head(features), targets)),
-            **validate(network.head(val_features), self.sets.val_labels),
+            train_loss=float(cross_entropy(head(features), targets)),
+            **validate(head(val_features), self.data.val_labels),
         )
-        self.record(epoch, network)
+        self.record(epoch, self.network)
         if self.accelerator.is_main_process:
             logger.info(
                 "solution %d of %d: validation MCC %.3f, AUROC %.3f",
-                *(epoch.epoch, len(network.settings), epoch.val_mcc, epoch.val_auroc),
+                epoch.epoch,
+                len(head.settings),
+                epoch.val_mcc,
+                epoch.val_auroc,
             )
 
     def state_dict(self) -> dict[str, Any]:

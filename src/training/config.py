@@ -1,4 +1,4 @@
-"""Section `train` of params.yaml, the images of a run, and what it reports of every epoch."""
+"""Section `train` of params.yaml, the images of a run, and the metrics of an epoch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from src.core.params import STRICT
 from src.images.loader import ImageSet
 from src.training.sampler import Sampling, Strata
 
+FINAL_RATE = 1e-6  # of the learning rate's cosine
 _VAL_CROPS = 256  # in a batch: of these no activations are kept, so they fit where training does
 
 
@@ -21,28 +22,33 @@ class TrainParams:
     """Section `train` of params.yaml."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)]
-    # Of a detector that is solved for: the augmented views of each image that it is solved from.
-    epochs: Annotated[int, Field(gt=0)]
-    patience: Annotated[int, Field(gt=0)]  # epochs without a better validation MCC, then stop
-    batch_size: Annotated[int, Field(gt=0)]  # images per update, over all processes
-    accumulation: Annotated[int, Field(gt=0)]  # micro-batches that a process makes of its share
-    sampling: Sampling  # see order.balance
-    learning_rate: Annotated[float, Field(gt=0)]  # peak, after warm-up
+    # Of a head in closed form: the augmented views of each image that it is fitted to.
+    epochs: Annotated[int, Field(gt=0, le=10_000)]
+    patience: Annotated[int, Field(gt=0, le=10_000)]  # epochs without a better MCC, then stop
+    batch_size: Annotated[int, Field(gt=0, le=2**16)]  # images per update, over all processes
+    accumulation: Annotated[int, Field(gt=0, le=2**16)]  # micro-batches of a process's share
+    sampling: Sampling  # see sampler.balanced_strata
+    learning_rate: Annotated[float, Field(gt=FINAL_RATE, le=1)]  # peak, after warm-up
     # The batch that `learning_rate` is meant for: other batches scale it linearly.
-    learning_rate_batch: Annotated[int, Field(gt=0)]
-    warmup_epochs: Annotated[float, Field(ge=0)]
+    learning_rate_batch: Annotated[int, Field(gt=0, le=2**16)]
+    warmup_epochs: Annotated[float, Field(ge=0, le=10_000)]
     beta2: Annotated[float, Field(gt=0, lt=1)]  # AdamW's memory of squared gradients
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: Annotated[float, Field(ge=0, le=1)]
     layer_decay: Annotated[float, Field(gt=0, le=1)]  # of the rate, from layer to layer below
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    clip_norm: Annotated[float, Field(ge=0)]  # of the gradient; 0: no clipping
+    clip_norm: Annotated[float, Field(ge=0, le=1e6)]  # of the gradient; 0: no clipping
     ema_decay: Annotated[float, Field(ge=0, lt=1)]  # of the averaged weights; 0: no average
     head: Literal["binary", "multiclass"]  # multiclass: one class per generator beside real
     precision: Literal["fp32", "bf16", "fp16"]
     compile: bool  # the network, by torch.compile: faster on a GPU, other last bits
     gradient_checkpointing: bool  # recompute instead of remember: less memory, slower
-    val_crops_per_side: Annotated[int, Field(gt=0)]  # see images.GridCrops
-    threads: Annotated[int, Field(gt=0)]  # of the CPU: their number changes the last bits
+    val_crops_per_side: Annotated[int, Field(gt=0, le=16)]  # see images.GridCrops
+    threads: Annotated[int, Field(gt=0, le=256)]  # of the CPU: their number changes the last bits
+
+    @property
+    def peak_rate(self) -> float:
+        """The learning rate after warm-up, for `batch_size`."""
+        return self.learning_rate * self.batch_size / self.learning_rate_batch
 
     @property
     def val_batch_size(self) -> int:
@@ -51,7 +57,7 @@ class TrainParams:
 
 
 @dataclass(frozen=True)
-class Sets:
+class TrainingData:
     """The images to learn from and those to choose the best epoch with."""
 
     train: ImageSet

@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from src.core.cli import InputError
-from src.images.loader import Batch, build_loader
+from src.images.loader import Batch, BatchLoader
 from src.inference.scorer import Scorer
 from src.models.shared.detector import Detector
 from src.training.checkpoints import Checkpoint
-from src.training.config import Epoch, Sets, TrainParams
-from src.training.optim import Schedule, build_average, build_optimizer, set_learning_rate
+from src.training.config import FINAL_RATE, Epoch, TrainingData, TrainParams
+from src.training.optim import Schedule, WeightAverage, build_optimizer, set_learning_rate
 from src.training.progress import Progress
-from src.training.sampler import Order
-from src.training.trainer import Fit
+from src.training.sampler import BatchSampler
+from src.training.trainer import Trainer
 from src.training.validation import validate
 
 logger = logging.getLogger(__name__)
@@ -33,15 +33,15 @@ logger = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 120.0  # what a crash can cost at most, beside the start-up
 
 
-class Training(Fit):
-    """Moves all weights, one batch after the other; saved after any update."""
+class GradientTrainer(Trainer):
+    """Trains all weights, one batch after the other; saved after any update."""
 
     update = 0
 
     def __init__(
         self,
         detector: Detector,
-        sets: Sets,
+        data: TrainingData,
         params: TrainParams,
         accelerator: Accelerator,
         workers: int,
@@ -52,32 +52,40 @@ class Training(Fit):
             InputError: the batch size does not suit the images or the number of processes, or the
                 detector cannot do what the parameters ask for.
         """
-        super().__init__(detector, sets, params, accelerator, workers)
-        self.order = Order(
-            sets.train.keys,
+        super().__init__(detector, data, params, accelerator, workers)
+        if params.peak_rate <= FINAL_RATE:
+            raise InputError(
+                f"train.learning_rate = {params.learning_rate:g} is meant for "
+                f"train.learning_rate_batch = {params.learning_rate_batch}; for train.batch_size = "
+                f"{params.batch_size} that is {params.peak_rate:g}, not above the {FINAL_RATE:g} "
+                "that the rate ends at: raise it, or lower train.learning_rate_batch"
+            )
+        self.sampler = BatchSampler(
+            data.train.keys,
             params.seed,
             params.epochs,
             params.batch_size,
             params.accumulation,
             accelerator.process_index,
             accelerator.num_processes,
-            sets.strata,
+            data.strata,
         )
-        self.updates = params.epochs * self.order.updates_per_epoch
+        self.updates = params.epochs * self.sampler.updates_per_epoch
         self.schedule = Schedule(
-            params.learning_rate * params.batch_size / params.learning_rate_batch,
+            params.peak_rate,
             self.updates,
-            round(params.warmup_epochs * self.order.updates_per_epoch),
+            round(params.warmup_epochs * self.sampler.updates_per_epoch),
         )
         if params.warmup_epochs >= params.epochs and accelerator.is_main_process:
             logger.warning(
                 "train.warmup_epochs = %g of train.epochs = %d: the rate does not reach "
                 "train.learning_rate",
-                *(params.warmup_epochs, params.epochs),
+                params.warmup_epochs,
+                params.epochs,
             )
-        self.average = build_average(self.detector, params.ema_decay) if params.ema_decay else None
+        self.average = WeightAverage(self.detector, params.ema_decay) if params.ema_decay else None
         self.model, self.optimizer = self._prepare()
-        self.score = Scorer(sets.val, params.val_batch_size, accelerator, workers)
+        self.score = Scorer(data.val, params.val_batch_size, accelerator, workers)
         self.loss_sum = 0.0  # over the updates of the unfinished epoch
 
     def _prepare(self) -> tuple[nn.Module, Optimizer]:
@@ -112,11 +120,9 @@ class Training(Fit):
         Raises:
             InputError: loss or gradient is no longer a number; the message names the images.
         """
-        requests = self.order.requests(self.update)
-        pin = self.accelerator.device.type == "cuda"
-        batches = iter(build_loader(self.sets.train, requests, self.workers, pin))
+        batches = iter(self._loader())
         saved = time.monotonic()
-        per_epoch = self.order.updates_per_epoch
+        per_epoch = self.sampler.updates_per_epoch
         sizes = self.update, self.updates, per_epoch, self.params.batch_size
         with closing(Progress(*sizes, is_shown=self.accelerator.is_main_process)) as progress:
             while not self.finished:
@@ -129,6 +135,11 @@ class Training(Fit):
                 if ends_epoch or time.monotonic() - saved > CHECKPOINT_SECONDS:
                     self._save(checkpoint)
                     saved = time.monotonic()
+
+    def _loader(self) -> BatchLoader:
+        requests, size = self.sampler.requests(self.update), self.sampler.micro_batch_size
+        pin = self.accelerator.device.type == "cuda"
+        return BatchLoader(self.data.train, requests, size, self.workers, pin)
 
     def _update(self, batches: Sequence[Batch]) -> float:
         """Make one step of the optimiser; return the loss, averaged over all processes."""
@@ -161,7 +172,7 @@ class Training(Fit):
     def _loss(self, batch: Batch) -> Tensor:
         device = self.accelerator.device
         images = batch.images.to(device, non_blocking=True)
-        targets = self.sets.targets[batch.rows].to(device)
+        targets = self.data.targets[batch.rows].to(device)
         loss: Tensor = self.model(images, targets, self.params.label_smoothing)
         return loss
 
@@ -178,18 +189,17 @@ class Training(Fit):
         raise InputError(
             f"the {what} is {value} at update {self.update} of {self.updates}: lower "
             "train.learning_rate, set train.clip_norm, or look at this batch: "
-            + ", ".join(self.sets.train.ids[rows])
+            + ", ".join(self.data.train.ids[rows])
         )
 
     def _seed(self, part: int) -> None:
         # Drop path and the losses draw here; seeded like this, nothing that ran before matters.
-        place = f"{self.params.seed}/{self.update}/{part}/{self.accelerator.process_index}"
-        digest = hashlib.blake2b(place.encode(), digest_size=8).digest()
+        text = f"{self.params.seed}/{self.update}/{part}/{self.accelerator.process_index}"
+        digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
         torch.manual_seed(int.from_bytes(digest, "big") >> 1)
 
     def _finish_epoch(self) -> None:
         model = self.average.module if self.average else self.detector
-        assert isinstance(model, Detector)
         for buffer in model.buffers():
             broadcast(buffer)  # each process has statistics of its own images; the first's are kept
         logits = self.score(model)
@@ -198,20 +208,23 @@ class Training(Fit):
                 f"logits of validation images at epoch {len(self.history) + 1} are no numbers: "
                 "lower train.learning_rate or set train.clip_norm"
             )
-        figures = validate(logits, self.sets.val_labels)
         epoch = Epoch(
             epoch=len(self.history) + 1,
             learning_rate=self.schedule(self.update - 1),
-            train_loss=self.loss_sum / self.order.updates_per_epoch,
-            **figures,
+            train_loss=self.loss_sum / self.sampler.updates_per_epoch,
+            **validate(logits, self.data.val_labels),
         )
         self.record(epoch, model.network)
         self.loss_sum = 0.0
         if self.accelerator.is_main_process:
             logger.info(
                 "epoch %d of %d: train loss %.4f, validation loss %.4f, MCC %.3f, AUROC %.3f",
-                *(epoch.epoch, self.params.epochs, epoch.train_loss),
-                *(epoch.val_loss, epoch.val_mcc, epoch.val_auroc),
+                epoch.epoch,
+                self.params.epochs,
+                epoch.train_loss,
+                epoch.val_loss,
+                epoch.val_mcc,
+                epoch.val_auroc,
             )
 
     def _save(self, checkpoint: Checkpoint) -> None:

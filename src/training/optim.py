@@ -1,17 +1,19 @@
-"""How weights move: warm-up and cosine, a rate per layer, the moving average."""
+"""Optimizer, learning-rate schedule, layer-wise decay and moving average of the weights."""
 
 import math
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from src.models.shared.detector import Detector
+from src.training.config import FINAL_RATE
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate as a function of the update: linear warm-up, then a cosine to `final`.
+    """The learning rate as a function of the update: linear warm-up, then a cosine.
 
     Source: `cosine_scheduler` of BEiT's and BEiT-3's fine-tuning code.
     """
@@ -19,7 +21,7 @@ class Schedule:
     peak: float
     updates: int
     warmup: int
-    final: float = 1e-6
+    final: float = FINAL_RATE
 
     def __call__(self, update: int) -> float:
         """Return the rate of update 0, 1, ..., `updates` - 1."""
@@ -40,7 +42,12 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
         group["lr"] = rate * group["lr_scale"]
 
 
-def build_average(model: nn.Module, decay: float) -> AveragedModel:
-    """Return a moving average of the weights of `model`; the first update copies them."""
-    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch's omission
-    return AveragedModel(model, multi_avg_fn=average)
+class WeightAverage(AveragedModel):
+    """A moving average of a detector's weights; the first update copies them."""
+
+    module: Detector
+
+    def __init__(self, detector: Detector, decay: float) -> None:
+        """Begin with a copy of `detector`."""
+        average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch's omission
+        super().__init__(detector, multi_avg_fn=average)

@@ -1,4 +1,4 @@
-"""Which images make up which update: a function of seed and epoch, not of what ran before."""
+"""Which images make up which update: a function of seed and epoch, not of earlier draws."""
 
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
@@ -22,7 +22,7 @@ class Strata(NamedTuple):
     quotas: NDArray[np.integer]  # (strata,): images of each per epoch
 
 
-def balance(table: pd.DataFrame, sampling: Sampling) -> Strata | None:
+def balanced_strata(table: pd.DataFrame, sampling: Sampling) -> Strata | None:
     """Return the strata of `table` (columns label, method) that `sampling` asks for; all: none.
 
     class_balanced: as many of each class as the smaller one has. generator_balanced: as many of
@@ -40,8 +40,8 @@ def balance(table: pd.DataFrame, sampling: Sampling) -> Strata | None:
     return Strata(groups.ngroup().to_numpy(), quotas)
 
 
-class Order:
-    """The order of the training images, and one process's share of it."""
+class BatchSampler:
+    """The micro-batches of one process, in the order of the updates."""
 
     def __init__(
         self,
@@ -54,17 +54,17 @@ class Order:
         processes: int = 1,
         strata: Strata | None = None,
     ) -> None:
-        """Deal the `batch_size` images of an update to `processes`, each share to micro-batches.
+        """Split each batch across `processes`, then into `accumulation` micro-batches.
 
         With `strata`, each epoch holds other images of those that have more than their quota.
 
         Raises:
-            InputError: the batch cannot be dealt evenly, or there are too few images for one.
+            InputError: the batch cannot be split evenly, or there are too few images for one.
         """
         parts = processes * accumulation
         if batch_size % parts:
             raise InputError(
-                f"train.batch_size = {batch_size} cannot be dealt to {processes} processes x "
+                f"train.batch_size = {batch_size} cannot be split into {processes} processes x "
                 f"train.accumulation = {accumulation}: choose a multiple of {parts}"
             )
         images = int(strata.quotas.sum()) if strata else len(keys)
@@ -75,6 +75,7 @@ class Order:
         self.shuffled = ranks(keys, seed)
         self.epochs, self.batch_size, self.accumulation = epochs, batch_size, accumulation
         self.rank, self.processes = rank, processes
+        self.micro_batch_size = batch_size // parts
         self.strata = strata
         # What does not fill a batch waits: the next epoch's order leaves out other images.
         self.updates_per_epoch = images // batch_size
@@ -96,6 +97,6 @@ class Order:
         if self.strata is None:
             return order
         strata = self.strata.members[order]
-        places = pd.Series(strata).groupby(strata).cumcount().to_numpy()
-        chosen: NDArray[np.intp] = order[places < self.strata.quotas[strata]]
+        ranked = pd.Series(strata).groupby(strata).cumcount().to_numpy()  # within its stratum
+        chosen: NDArray[np.intp] = order[ranked < self.strata.quotas[strata]]
         return chosen

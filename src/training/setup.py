@@ -9,18 +9,17 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from src.core.cli import InputError
 from src.core.hashing import ranks
-from src.core.tables import FAKE, LABELS, REAL
+from src.core.tables import FAKE, LABELS, REAL, require_both_classes
 from src.images.crops import GridCrops
 from src.images.loader import ImageSet, Request
-from src.images.pixel_cache import PixelStore
+from src.images.pixel_cache import PixelCache
 from src.models.shared.blueprint import ModelParams
 from src.models.shared.detector import Detector, build_detector
 from src.models.shared.pretrained import StateDict
 from src.training.augmentation import Augmentation, AugmentParams
-from src.training.config import Sets, TrainParams
-from src.training.sampler import balance
+from src.training.config import TrainingData, TrainParams
+from src.training.sampler import balanced_strata
 
 _START_IMAGES = 512  # with some hundred patches each: plenty for one covariance
 
@@ -40,13 +39,8 @@ def check_classes(table: pd.DataFrame) -> None:
         InputError: `train` or `val` has no image of one class.
     """
     for split in ("train", "val"):
-        labels = table.loc[table["split"] == split, "label"]
-        for label, name in LABELS.items():
-            if not (labels == label).any():
-                raise InputError(
-                    f"split {split!r} has no {name} image among {len(labels)}: look at section "
-                    "'split' of params.yaml (val_fraction, images_per_class) and at its metrics"
-                )
+        where = f"split {split!r} (section 'split': val_fraction, images_per_class)"
+        require_both_classes(table.loc[table["split"] == split, "label"], where)
 
 
 def prepare(
@@ -54,8 +48,8 @@ def prepare(
     root: Path,
     settings: Settings,
     weights: StateDict | None = None,
-    kept: PixelStore | None = None,
-) -> tuple[Detector, Sets]:
+    kept: PixelCache | None = None,
+) -> tuple[Detector, TrainingData]:
     """Return the untrained detector and the images for it, their pixels in `kept` if given."""
     model, params = settings.model, settings.train
     train, val = (table[table["split"] == split] for split in ("train", "val"))
@@ -64,14 +58,14 @@ def prepare(
     if model.from_scratch:
         plain = ImageSet(train, root, GridCrops(view, 1), preprocess)
         detector.init_weights(_some_images(plain, params.seed), params.seed)
-    sets = Sets(
+    data = TrainingData(
         ImageSet(train, root, Augmentation(settings.augment, view, params.seed), preprocess, kept),
         class_targets(train, detector.config.classes),
-        balance(train, params.sampling),
+        balanced_strata(train, params.sampling),
         ImageSet(val, root, GridCrops(view, params.val_crops_per_side), preprocess, kept),
         val["label"].to_numpy(),
     )
-    return detector, sets
+    return detector, data
 
 
 def class_names(table: pd.DataFrame, head: str) -> tuple[str, ...]:
@@ -92,4 +86,4 @@ def class_targets(table: pd.DataFrame, classes: Sequence[str]) -> Tensor:
 
 def _some_images(images: ImageSet, seed: int) -> Tensor:
     rows = np.argsort(ranks(images.keys, seed), kind="stable")[:_START_IMAGES]
-    return images.__getitems__(Request(0, rows.tolist())).images
+    return images.batch(Request(0, rows.tolist())).images

@@ -1,4 +1,4 @@
-"""What every way to fit a detector has in common: its inputs, its history, what it keeps."""
+"""What all trainers have in common: their inputs, their history, the best weights."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -10,27 +10,27 @@ from torch import nn
 from src.models.shared.detector import Detector
 from src.models.shared.pretrained import StateDict
 from src.training.checkpoints import Checkpoint
-from src.training.config import Epoch, Sets, TrainParams, best_epoch
+from src.training.config import Epoch, TrainingData, TrainParams, best_epoch
 
 
-class Fit(ABC):
-    """A run that can be saved, and taken up again where it was."""
+class Trainer(ABC):
+    """A run that can be saved, and resumed where it was."""
 
     def __init__(
         self,
         detector: Detector,
-        sets: Sets,
+        data: TrainingData,
         params: TrainParams,
         accelerator: Accelerator,
         workers: int,
     ) -> None:
-        """Fit `detector` in place, with `workers` loader processes.
+        """Train `detector` in place, with `workers` loader processes.
 
         Raises:
             InputError: the parameters do not suit the detector, the images or the machine.
         """
         self.detector = detector.to(accelerator.device)
-        self.sets, self.params, self.accelerator = sets, params, accelerator
+        self.data, self.params, self.accelerator = data, params, accelerator
         self.workers = workers
         self.history: list[Epoch] = []
         self.best_weights: StateDict = {}
@@ -59,10 +59,10 @@ class Fit(ABC):
 
     @abstractmethod
     def run(self, checkpoint: Checkpoint, report: Callable[[Sequence[Epoch]], None]) -> None:
-        """Fit to the end, saving to `checkpoint`, calling `report` with the history as it grows.
+        """Train to the end, saving to `checkpoint`, calling `report` with the history as it grows.
 
         Raises:
-            InputError: a figure is no longer a number; the message names the images.
+            InputError: the loss is no longer a number; the message names the images.
         """
 
     @abstractmethod

@@ -1,18 +1,18 @@
-"""Logits of the validation images -> the figures that choose the best epoch."""
+"""Logits of the validation images -> the metrics that choose the best epoch."""
 
 from typing import TypedDict
 
-import numpy as np
 import torch
-from sklearn.metrics import confusion_matrix_at_thresholds, roc_auc_score
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from src.core.arrays import FloatArray, IntArray
+from src.core.arrays import IntArray
+from src.evaluation.confusion import confusions, mcc
+from src.evaluation.ranking import Ranking, auroc
 from src.inference.log_odds import fake_logit
 
 
-class Figures(TypedDict):
+class ValMetrics(TypedDict):
     """What validation says about one epoch."""
 
     val_loss: float
@@ -20,27 +20,17 @@ class Figures(TypedDict):
     val_auroc: float
 
 
-def validate(logits: Tensor, labels: IntArray) -> Figures:
-    """Return the figures of `logits` (images, classes) for `labels` (images,)."""
+def validate(logits: Tensor, labels: IntArray) -> ValMetrics:
+    """Return the metrics of `logits` (images, classes) for `labels` (images,).
+
+    The MCC is the largest over all thresholds: `evaluate` locks the threshold that is best on
+    validation, so a detector that ranks well must not lose to one that is centred on 0.5 by chance.
+    """
     scores = fake_logit(logits.numpy())
     loss = binary_cross_entropy_with_logits(
         torch.from_numpy(scores), torch.tensor(labels, dtype=torch.float64)
     )
-    return Figures(
-        val_loss=float(loss),
-        val_mcc=best_mcc(labels, scores),
-        val_auroc=float(roc_auc_score(labels, scores)),
+    curve = Ranking(labels, scores).curve()
+    return ValMetrics(
+        val_loss=float(loss), val_mcc=float(mcc(confusions(curve)).max()), val_auroc=auroc(curve)
     )
-
-
-def best_mcc(labels: IntArray, scores: FloatArray) -> float:
-    """Return the largest Matthews correlation over all thresholds.
-
-    That is what counts: `evaluate` locks the threshold that is best on validation, so a detector
-    that ranks well must not lose to one that happens to be centred on 0.5.
-    """
-    counts = np.array(confusion_matrix_at_thresholds(labels, scores)[:4], dtype=np.float64)
-    tn, fp, fn, tp = counts
-    scale = np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
-    mcc = np.divide(tp * tn - fp * fn, scale, out=np.zeros_like(scale), where=scale > 0)
-    return float(mcc.max())

@@ -17,7 +17,7 @@ from src.core.tables import read_table, write_table
 from src.dataset.columns import SPLIT_TABLE
 from src.images.crops import Crops, GridCrops
 from src.images.decode import RGBImage
-from src.images.loader import ImageSet, build_loader, consecutive, default_workers
+from src.images.loader import BatchLoader, ImageSet, consecutive, default_workers
 from src.inference.embedder import Embedder
 from src.inference.knn_distance import load_knn_index
 from src.inference.log_odds import fake_logit
@@ -71,7 +71,7 @@ def scores(
     images = ImageSet(table, root, versions, detector.blueprint.preprocess)
     detect = Embedder(detector.to(Accelerator().device).eval()).logits
     # One image at a time: it already makes a batch of crops, many of them.
-    loader = build_loader(images, consecutive(len(images), 1), default_workers())
+    loader = BatchLoader(images, consecutive(len(images), 1), 1, default_workers())
     logits = []
     for batch, _ in tqdm(loader, desc="robustness", unit=" images"):
         parts = [detect(part.numpy()) for part in torch.split(batch, params.batch_size)]

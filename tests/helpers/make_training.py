@@ -16,9 +16,9 @@ from src.dataset.columns import SPLIT_TABLE
 from src.images.shards import write_shard
 from src.models.shared.blueprint import ModelParams
 from src.models.shared.detector import build_detector, save_config
-from src.train import Outputs
 from src.training.augmentation import AugmentParams
 from src.training.config import TrainParams
+from src.training.outputs import Outputs
 from src.training.setup import Settings
 from tests.helpers.make_data import METHODS, encode, make_image
 

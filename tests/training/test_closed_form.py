@@ -9,8 +9,9 @@ from accelerate import Accelerator
 from src.core.cli import InputError
 from src.inference.scorer import prepare_torch
 from src.training.checkpoints import Checkpoint
-from src.training.closed_form import Solving
+from src.training.closed_form import ClosedFormTrainer
 from src.training.config import Epoch
+from src.training.run import build_trainer
 from src.training.setup import prepare
 from tests.helpers.make_training import MODEL, make_split, settings
 
@@ -29,12 +30,14 @@ def table(root: Path) -> pd.DataFrame:
     return make_split(root, size=32)
 
 
-def build(table: pd.DataFrame, root: Path, **changes: Any) -> Solving:
+def build(table: pd.DataFrame, root: Path, **changes: Any) -> ClosedFormTrainer:
     prepare_torch(1)
     chosen = settings(epochs=2, **changes)
     model = type(MODEL)(**(vars(MODEL) | {"name": "univfd", "backbone": "resnet10t"}))
-    detector, sets = prepare(table, root, chosen._replace(model=model))
-    return Solving(detector, sets, chosen.train, Accelerator(cpu=True), 0)
+    detector, data = prepare(table, root, chosen._replace(model=model))
+    trainer = build_trainer(detector, data, chosen.train, Accelerator(cpu=True), 0)
+    assert isinstance(trainer, ClosedFormTrainer)
+    return trainer
 
 
 def test_a_run_cut_off_between_passes_ends_like_a_whole_one(
@@ -67,5 +70,5 @@ def test_a_run_cut_off_between_passes_ends_like_a_whole_one(
 
 
 def test_what_only_a_training_loop_does_is_refused(table: pd.DataFrame, root: Path) -> None:
-    with pytest.raises(InputError, match="sampling = 'class_balanced': univfd is solved from all"):
+    with pytest.raises(InputError, match="sampling = 'class_balanced': univfd is fitted to all"):
         build(table, root, sampling="class_balanced")

@@ -17,7 +17,7 @@ from src.models.shared.detector import Detector
 from src.models.shared.pretrained import StateDict
 from src.training.checkpoints import Checkpoint
 from src.training.config import Epoch
-from src.training.loop import Training
+from src.training.loop import GradientTrainer
 from src.training.setup import prepare
 from tests.helpers.make_training import PLAIN, TRAIN, make_split, settings
 
@@ -38,12 +38,12 @@ def table(root: Path) -> Any:
 
 def build(
     table: Any, root: Path, workers: int = 0, drop_path: float = 0.2, **changes: Any
-) -> Training:
+) -> GradientTrainer:
     prepare_torch(1)
     chosen = settings(**changes)
     chosen = chosen._replace(model=replace(chosen.model, drop_path=drop_path))
-    detector, sets = prepare(table, root, chosen)
-    return Training(detector, sets, chosen.train, Accelerator(cpu=True), workers)
+    detector, data = prepare(table, root, chosen)
+    return GradientTrainer(detector, data, chosen.train, Accelerator(cpu=True), workers)
 
 
 def ignore(_epochs: Sequence[Epoch]) -> None:
@@ -58,8 +58,8 @@ def test_eight_images_are_learnt_by_heart(tmp_path: Path) -> None:
     table = make_split(tmp_path / "raw", [("train", 2), ("val", 2)], size=32)
     prepare_torch(1)
     chosen = settings(PLAIN, epochs=40, patience=40, learning_rate=3e-3, label_smoothing=0.0)
-    detector, sets = prepare(table, tmp_path / "raw", chosen)
-    training = Training(detector, sets, chosen.train, Accelerator(cpu=True), 0)
+    detector, data = prepare(table, tmp_path / "raw", chosen)
+    training = GradientTrainer(detector, data, chosen.train, Accelerator(cpu=True), 0)
     training.run(Checkpoint(tmp_path / "run"), ignore)
     assert training.history[0].train_loss > 0.6
     assert training.history[-1].train_loss < 0.05
@@ -83,7 +83,7 @@ def test_accumulation_is_arithmetic_only(table: Any, root: Path) -> None:
     # Without drop path: every micro-batch drops others.
     runs = [build(table, root, drop_path=0.0, accumulation=parts) for parts in (1, 4)]
     for training in runs:
-        batches = map(training.sets.train.__getitems__, training.order.requests(0))
+        batches = map(training.data.train.batch, training.sampler.requests(0))
         for _ in range(3):
             training._update(list(islice(batches, training.params.accumulation)))
     one, four = (dict(training.detector.named_parameters()) for training in runs)
@@ -159,9 +159,7 @@ def test_a_gradient_that_is_no_number_stops_the_run_at_its_own_images(
 ) -> None:
     training = build(table, root, clip_norm=0.0)
     bias = training.detector.network.get_parameter("head.bias")
-    bias.register_hook(  # type: ignore[no-untyped-call]  # torch's omission
-        lambda gradient: gradient / (training.update < 1)
-    )
+    bias.register_hook(lambda gradient: gradient / (training.update < 1))
     with pytest.raises(InputError, match=r"gradient's norm is (inf|nan) at update 1 .*/0\d\d.jpg"):
         training.run(Checkpoint(tmp_path / "run"), ignore)
 
@@ -216,7 +214,7 @@ def test_gradient_checkpointing_and_balance_change_no_rule(
         torch.testing.assert_close(saving.best_weights[name], value, atol=1e-5, rtol=1e-4)
     unbalanced = table[(table["method"] != "glide") | (table["split"] != "train")]
     balanced = build(unbalanced, root, sampling="class_balanced", batch_size=4)
-    assert balanced.order.updates_per_epoch == 12 // 4
+    assert balanced.sampler.updates_per_epoch == 12 // 4
     balanced.run(Checkpoint(tmp_path / "balanced"), ignore)
     assert balanced.images_seen == 3 * 12
 
@@ -224,25 +222,25 @@ def test_gradient_checkpointing_and_balance_change_no_rule(
 def test_a_network_without_checkpointing_says_so(table: Any, root: Path) -> None:
     chosen = settings(gradient_checkpointing=True, layer_decay=1.0)
     chosen = chosen._replace(model=replace(chosen.model, name="dct_cnn"))
-    detector, sets = prepare(table, root, chosen)
+    detector, data = prepare(table, root, chosen)
     with pytest.raises(InputError, match="gradient_checkpointing: dct_cnn cannot"):
-        Training(detector, sets, chosen.train, Accelerator(cpu=True), 0)
+        GradientTrainer(detector, data, chosen.train, Accelerator(cpu=True), 0)
 
 
-def scaled(table: Any, root: Path) -> Training:
+def scaled(table: Any, root: Path) -> GradientTrainer:
     """Return a run whose losses are scaled as for fp16, which itself needs a GPU."""
     chosen = settings()
-    detector, sets = prepare(table, root, chosen)
+    detector, data = prepare(table, root, chosen)
     accelerator = Accelerator(cpu=True)
     accelerator.scaler = torch.amp.GradScaler("cpu", growth_interval=2)
-    return Training(detector, sets, chosen.train, accelerator, 0)
+    return GradientTrainer(detector, data, chosen.train, accelerator, 0)
 
 
 def test_the_scale_of_fp16_survives_an_interruption(table: Any, root: Path, tmp_path: Path) -> None:
     prepare_torch(1)
     whole, cut = scaled(table, root), scaled(table, root)
     whole.run(Checkpoint(tmp_path / "whole"), ignore)
-    batches = map(cut.sets.train.__getitems__, cut.order.requests(0))
+    batches = map(cut.data.train.batch, cut.sampler.requests(0))
     for _ in range(2):
         cut._update(list(islice(batches, 1)))
     Checkpoint(tmp_path / "cut").save(cut.state_dict())

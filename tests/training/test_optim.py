@@ -2,10 +2,10 @@ import math
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from src.models.shared.detector import Detector, build_detector
-from src.training.optim import Schedule, build_average, build_optimizer, set_learning_rate
+from src.training.optim import Schedule, WeightAverage, build_optimizer, set_learning_rate
 from tests.helpers.make_training import MODEL
 
 
@@ -64,17 +64,12 @@ def test_the_rate_of_a_group_is_scaled() -> None:
 
 
 def test_the_average_against_hand_computed_values() -> None:
-    layer = nn.Linear(1, 1, bias=False)
-    average = build_average(layer, decay=0.9)
+    detector = build_detector(MODEL, ("real", "fake"), 0)
+    average = WeightAverage(detector, decay=0.9)
     for value in (1.0, 2.0, 3.0):
-        nn.init.constant_(layer.weight, value)
-        average.update_parameters(layer)
-    assert isinstance(average.module, nn.Linear)
+        nn.init.constant_(detector.network.get_parameter("head.weight"), value)
+        average.update_parameters(detector)
+    assert isinstance(average.module, Detector)
     # 1; 0.9 * 1 + 0.1 * 2 = 1.1; 0.9 * 1.1 + 0.1 * 3 = 1.29
-    assert average.module.weight.item() == pytest.approx(1.29)
-
-
-def test_the_average_of_a_detector_is_a_detector() -> None:
-    assert isinstance(
-        build_average(build_detector(MODEL, ("real", "fake"), 0), 0.9).module, Detector
-    )
+    weight: Tensor = average.module.network.get_parameter("head.weight")
+    torch.testing.assert_close(weight, torch.full_like(weight, 1.29))

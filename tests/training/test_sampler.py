@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 
 from src.core.cli import InputError
 from src.core.hashing import image_keys
-from src.training.sampler import Order, Strata, balance
+from src.training.sampler import BatchSampler, Strata, balanced_strata
 
 KEYS = image_keys(f"method/{i}.jpg" for i in range(30))
 
 
-def order(rank: int = 0, processes: int = 1, accumulation: int = 1, seed: int = 0) -> Order:
-    return Order(KEYS, seed, 2, 8, accumulation, rank, processes)
+def order(rank: int = 0, processes: int = 1, accumulation: int = 1, seed: int = 0) -> BatchSampler:
+    return BatchSampler(KEYS, seed, 2, 8, accumulation, rank, processes)
 
 
 def test_every_image_is_seen_at_most_once_an_epoch_and_all_processes_share_a_batch() -> None:
@@ -36,7 +36,7 @@ def test_the_order_changes_with_epoch_and_seed_but_not_with_the_order_of_the_row
     first, *_, last = order().requests(0)
     assert set(first.rows) != set(last.rows)
     assert first.rows != next(order(seed=1).requests(0)).rows
-    backwards = next(Order(KEYS[::-1].copy(), 0, 2, 8, 1).requests(0)).rows
+    backwards = next(BatchSampler(KEYS[::-1].copy(), 0, 2, 8, 1).requests(0)).rows
     np.testing.assert_array_equal(29 - np.array(backwards), first.rows)
 
 
@@ -44,11 +44,11 @@ def test_a_batch_that_cannot_be_dealt_or_filled_is_refused() -> None:
     with pytest.raises(InputError, match="choose a multiple of 3"):
         order(processes=3)
     with pytest.raises(InputError, match="30 training images an epoch are fewer"):
-        Order(KEYS, 0, 1, 32, 1)
+        BatchSampler(KEYS, 0, 1, 32, 1)
 
 
 def strata(table: pd.DataFrame, sampling: str) -> Strata:
-    found = balance(table, sampling)  # type: ignore[arg-type]  # of a parameter
+    found = balanced_strata(table, sampling)  # type: ignore[arg-type]  # of a parameter
     assert found is not None
     return found
 
@@ -74,7 +74,7 @@ TABLE = pd.DataFrame(
 def test_every_epoch_is_balanced_and_its_images_change(
     sampling: str, expected: dict[str | int, int]
 ) -> None:
-    order = Order(KEYS, 0, 40, 2, 1, strata=strata(TABLE, sampling))
+    order = BatchSampler(KEYS, 0, 40, 2, 1, strata=strata(TABLE, sampling))
     column = "label" if sampling == "class_balanced" else "method"
     epochs: dict[int, list[int]] = {}
     for request in order.requests(0):
@@ -88,9 +88,9 @@ def test_every_epoch_is_balanced_and_its_images_change(
 
 def test_a_balanced_order_continues_and_is_shared_like_any_other() -> None:
     chosen = strata(TABLE, "class_balanced")
-    whole = list(Order(KEYS, 0, 3, 4, 1, strata=chosen).requests(0))
-    assert list(Order(KEYS, 0, 3, 4, 1, strata=chosen).requests(7)) == whole[7:]
-    shares = [list(Order(KEYS, 0, 3, 4, 1, r, 2, chosen).requests(0)) for r in range(2)]
+    whole = list(BatchSampler(KEYS, 0, 3, 4, 1, strata=chosen).requests(0))
+    assert list(BatchSampler(KEYS, 0, 3, 4, 1, strata=chosen).requests(7)) == whole[7:]
+    shares = [list(BatchSampler(KEYS, 0, 3, 4, 1, r, 2, chosen).requests(0)) for r in range(2)]
     for together, first, second in zip(whole, *shares, strict=True):
         assert set(together.rows) == {*first.rows, *second.rows}
 
@@ -106,9 +106,9 @@ def test_no_method_gives_more_than_it_has(counts: list[int], reals: int) -> None
     labels = table.groupby(members)["label"].first().to_numpy()
     for label in (0, 1):
         assert len(set(quotas[labels == label])) == 1
-    assert balance(table, "all") is None
+    assert balanced_strata(table, "all") is None
 
 
 def test_too_few_balanced_images_are_named() -> None:
     with pytest.raises(InputError, match="12 training images an epoch are fewer"):
-        Order(KEYS, 0, 1, 16, 1, strata=strata(TABLE, "generator_balanced"))
+        BatchSampler(KEYS, 0, 1, 16, 1, strata=strata(TABLE, "generator_balanced"))

@@ -5,13 +5,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.optim._param_groups import param_groups_layer_decay, param_groups_weight_decay
+from timm.optim import (  # type: ignore[attr-defined]  # it exports them without a list
+    param_groups_layer_decay,
+    param_groups_weight_decay,
+)
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -23,6 +26,7 @@ from src.models.shared.pretrained import FILES, NO_WEIGHTS, StateDict, load_matc
 MODELS = "src.models"  # the package of the detectors
 
 Channels = tuple[float, float, float]  # R, G, B in [0, 1]
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def names() -> list[str]:
@@ -44,7 +48,7 @@ class ModelParams:
     name: Annotated[str, AfterValidator(_known)]
     backbone: str  # of the detectors that take any: its name; empty: the file's own
     weights: str  # to start from: NO_WEIGHTS, a file, or a tag of timm
-    image_size: Annotated[int, Field(gt=0)]  # pixels a side
+    image_size: Annotated[int, Field(gt=0, le=2048)]  # pixels a side
     view: Literal["native", "resized"]  # see images.View
     drop_path: Annotated[float, Field(ge=0, lt=1)]  # chance to skip a block, rising with depth
 
@@ -73,18 +77,21 @@ def full_precision(pixels: Tensor) -> AbstractContextManager[Any]:
     return torch.autocast(device, enabled=False) if available else nullcontext()
 
 
-class Blueprint(ABC):
-    """How a detector is made and fitted: defaults, to be overridden where a detector differs.
+class Blueprint(ABC, Generic[Network]):
+    """How a detector is built and trained: defaults, to be overridden where a detector differs.
 
-    A detector's file holds an instance, `BLUEPRINT`.
+    A detector's file holds an instance, `BLUEPRINT`. The hooks, in the order in which they run:
+    `fetch` (stage `weights`); `backbone`, `normalization`, `network`, then `load_pretrained` or
+    `init_weights` (to build it); `preprocess` (in the loader); `parameter_groups` and `loss` (in
+    the training loop).
     """
 
     @abstractmethod
-    def network(self, config: DetectorConfig, drop_path: float) -> nn.Module:
+    def network(self, config: DetectorConfig, drop_path: float) -> Network:
         """Return the network: normalised pixels (B, 3, size, size) -> logits (B, classes).
 
-        If it is a `ClosedForm`, its head is solved for and nothing else changes; otherwise the
-        training loop moves all of its weights.
+        Of a `FrozenNetwork` only the head is fitted, in closed form; otherwise all weights are
+        trained. A network without blocks to drop ignores `drop_path`.
 
         Raises:
             InputError: the config asks for what this detector cannot be.
@@ -94,8 +101,12 @@ class Blueprint(ABC):
         """Return all that rebuilding the backbone `name` takes, beside these published weights.
 
         Raises:
-            InputError: the weights are not of that backbone.
+            InputError: the detector takes no backbone, or the weights are not of that backbone.
         """
+        if name:
+            raise InputError(
+                f"model.backbone = {name!r}: this detector has a network of its own; set it to ''"
+            )
         return name
 
     def normalization(self, backbone: str) -> tuple[Channels, Channels]:  # noqa: ARG002 - a hook
@@ -106,21 +117,21 @@ class Blueprint(ABC):
         """Return what the network sees of `crops`, of the same shape; runs in the loader."""
         return crops
 
-    def init_weights(self, network: nn.Module, pixels: Tensor, seed: int) -> None:  # noqa: B027 - a hook
+    def init_weights(self, network: Network, pixels: Tensor, seed: int) -> None:
         """Initialise a network without published weights; `pixels` are training images."""
 
     def fetch(self, backbone: str, tag: str) -> StateDict:  # noqa: ARG002 - a hook
         """Return the published weights `tag`.
 
         Raises:
-            InputError: there are none, or they cannot be had.
+            InputError: there are none, or they cannot be fetched.
         """
         raise InputError(
             f"model.weights = {tag!r}: nothing is published for this detector; choose "
             f"{NO_WEIGHTS!r} or a file ({', '.join(FILES)})"
         )
 
-    def load_pretrained(self, network: nn.Module, state: StateDict, origin: str) -> None:
+    def load_pretrained(self, network: Network, state: StateDict, origin: str) -> None:
         """Load published weights into `network`; only its head may be missing.
 
         Raises:
@@ -128,21 +139,14 @@ class Blueprint(ABC):
         """
         load_matching(network, state, (), origin)
 
-    def fast_inference(self, network: nn.Module) -> nn.Module:
-        """Return what gives the logits of `network`, to rounding, faster on a CPU.
-
-        It shares the weights, knows no dropout, and calls the last layer with the same features.
-        """
-        return network
-
     def loss(
-        self, network: nn.Module, pixels: Tensor, targets: Tensor, label_smoothing: float
+        self, network: Network, pixels: Tensor, targets: Tensor, label_smoothing: float
     ) -> Tensor:
         """Return what one update minimises; draws come from torch's generator, seeded for it."""
         return cross_entropy(network(pixels).float(), targets, label_smoothing=label_smoothing)
 
     def parameter_groups(
-        self, network: nn.Module, weight_decay: float, layer_decay: float
+        self, network: Network, weight_decay: float, layer_decay: float
     ) -> list[dict[str, Any]]:
         """Return groups for an optimiser, each with its `weight_decay` and its `lr_scale`.
 
@@ -171,27 +175,37 @@ class Blueprint(ABC):
         return scaled
 
 
-class ClosedForm(nn.Module, ABC):
-    """A network with a head that is solved for: its features are computed once and stay."""
+class ClosedFormHead(nn.Module, ABC):
+    """A head that is fitted in closed form, to features that are computed once."""
 
-    head: nn.Module  # features (n, dims) -> logits (n, classes)
-    settings: tuple[float, ...]  # of the solver, one of which validation chooses
-
-    @abstractmethod
-    def features(self, pixels: Tensor) -> Tensor:
-        """Return features (B, dims) of normalised pixels (B, 3, size, size)."""
+    settings: ClassVar[tuple[float, ...]]  # of `solve`, one of which validation chooses
 
     @abstractmethod
     def solve(self, features: Tensor, targets: Tensor, setting: float) -> None:
         """Fit the head to features (n, dims) and targets (n,), with one of `settings`."""
 
+
+class FrozenNetwork(nn.Module):
+    """A frozen backbone, pixels -> features (B, dims), and a head on it in closed form."""
+
+    def __init__(self, backbone: nn.Module, head: ClosedFormHead) -> None:
+        """Freeze `backbone`."""
+        super().__init__()
+        self.backbone, self.head = backbone.requires_grad_(False), head
+
     def forward(self, pixels: Tensor) -> Tensor:
         """Return logits (B, classes)."""
-        logits: Tensor = self.head(self.features(pixels))
+        logits: Tensor = self.head(self.backbone(pixels))
         return logits
 
+    def train(self, mode: bool = True) -> "FrozenNetwork":
+        """Leave the backbone as it is: neither its norms nor its dropout are in training."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
 
-def find_blueprint(name: str) -> Blueprint:
+
+def find_blueprint(name: str) -> Blueprint[Any]:
     """Return the blueprint in the file `name` of `src/models`."""
-    blueprint: Blueprint = importlib.import_module(f"{MODELS}.{name}").BLUEPRINT
+    blueprint: Blueprint[Any] = importlib.import_module(f"{MODELS}.{name}").BLUEPRINT
     return blueprint

@@ -66,7 +66,7 @@ def published_weights(params: ModelParams) -> StateDict:
     """Return the weights to start from as they were published; nothing for NO_WEIGHTS.
 
     Raises:
-        InputError: there are no such weights, or they cannot be had.
+        InputError: there are no such weights, or they cannot be fetched.
     """
     if params.from_scratch:
         return {}

@@ -1,4 +1,4 @@
-"""A frozen backbone of timm or transformers, and a head on its features that is solved for."""
+"""A frozen backbone of timm or transformers, and a head in closed form on its features."""
 
 import logging
 from collections.abc import Sequence
@@ -13,7 +13,13 @@ from torch.nn.functional import normalize
 
 from src.core.cli import InputError
 from src.models.shared import hf_backbone
-from src.models.shared.blueprint import Blueprint, Channels, ClosedForm, DetectorConfig
+from src.models.shared.blueprint import (
+    Blueprint,
+    Channels,
+    ClosedFormHead,
+    DetectorConfig,
+    FrozenNetwork,
+)
 from src.models.shared.pretrained import StateDict, fetch_weights, load_matching
 
 logger = logging.getLogger(__name__)
@@ -22,38 +28,16 @@ _ITERATIONS = 1000
 _TEMPERATURE = 100.0  # of cosines, as CLIP scales them
 
 
-class Frozen(ClosedForm):
-    """The backbone and what is common to both heads."""
-
-    def __init__(self, backbone: nn.Module) -> None:
-        """Freeze `backbone`, which returns features (B, dims)."""
-        super().__init__()
-        self.backbone = backbone.requires_grad_(False)
-
-    def features(self, pixels: Tensor) -> Tensor:
-        """Return what the frozen backbone makes of `pixels`."""
-        features: Tensor = self.backbone(pixels)
-        return features
-
-    def train(self, mode: bool = True) -> "Frozen":
-        """Leave the backbone as it is: neither its norms nor its dropout are in training."""
-        super().train(mode)
-        self.backbone.eval()
-        return self
-
-
-class LinearProbe(Frozen):
+class LinearHead(nn.Linear, ClosedFormHead):
     """Logistic regression on the features."""
 
-    head: nn.Linear
     settings = (0.001, 0.01, 0.1, 1.0)  # C of scikit-learn, on standardised features
 
-    def __init__(self, backbone: nn.Module, dims: int, classes: int) -> None:
-        """Start with a head of zeros."""
-        super().__init__(backbone)
-        self.head = nn.Linear(dims, classes)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+    def __init__(self, dims: int, classes: int) -> None:
+        """Start with zeros."""
+        super().__init__(dims, classes)
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
 
     @torch.no_grad()
     def solve(self, features: Tensor, targets: Tensor, setting: float) -> None:
@@ -66,13 +50,14 @@ class LinearProbe(Frozen):
         if len(weight) == 1:  # of two classes, scikit-learn has the log odds of the second
             weight, bias = (torch.cat([-part / 2, part / 2]) for part in (weight, bias))
         weight = weight / std
-        self.head.weight.copy_(weight)
-        self.head.bias.copy_(bias - weight @ mean)
+        self.weight.copy_(weight)
+        self.bias.copy_(bias - weight @ mean)
 
 
-class Bank(nn.Module):
+class NeighbourHead(ClosedFormHead):
     """Features of known images; a class's logit is the mean cosine to its nearest of them."""
 
+    settings = (1, 3, 5, 9)  # neighbours, as in UnivFD's tables
     known: Tensor
     targets: Tensor
     neighbours: Tensor
@@ -84,13 +69,14 @@ class Bank(nn.Module):
         self.register_buffer("known", torch.zeros(classes, dims))
         self.register_buffer("targets", torch.arange(classes))
         self.register_buffer("neighbours", torch.tensor(1))
+        self.register_load_state_dict_pre_hook(self._resize)  # type: ignore[no-untyped-call]
 
-    def fill(self, features: Tensor, targets: Tensor, neighbours: int) -> None:
-        """Remember these images and no others."""
+    def solve(self, features: Tensor, targets: Tensor, setting: float) -> None:
+        """Remember these images and no others; look at `setting` neighbours of each class."""
         device = self.known.device
         self.known = normalize(features, dim=1).to(device)
         self.targets = targets.to(device)
-        self.neighbours = torch.tensor(neighbours, device=device)
+        self.neighbours = torch.tensor(int(setting), device=device)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits (B, classes) of features (B, dims)."""
@@ -102,34 +88,17 @@ class Bank(nn.Module):
             logits.append(nearest.mean(1))
         return _TEMPERATURE * torch.stack(logits, 1)
 
-    def _load_from_state_dict(self, state_dict: StateDict, prefix: str, *args: Any) -> None:
-        # How many images there are is known only now.
+    def _resize(self, _: nn.Module, state: StateDict, prefix: str, *_rest: object) -> None:
+        # How many images there are is known only when their features are loaded.
         for name in ("known", "targets"):
-            if (found := state_dict.get(prefix + name)) is not None:
+            if (found := state.get(prefix + name)) is not None:
                 setattr(self, name, torch.empty_like(found, device=self.known.device))
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-class NeighbourProbe(Frozen):
-    """The nearest known images of each class."""
+class FrozenProbe(Blueprint[FrozenNetwork]):
+    """A head in closed form on a frozen backbone of timm or transformers."""
 
-    head: Bank
-    settings = (1, 3, 5, 9)  # neighbours, as in UnivFD's tables
-
-    def __init__(self, backbone: nn.Module, dims: int, classes: int) -> None:
-        """Start with an empty bank."""
-        super().__init__(backbone)
-        self.head = Bank(dims, classes)
-
-    def solve(self, features: Tensor, targets: Tensor, setting: float) -> None:
-        """Remember all images; look at `setting` neighbours of each class."""
-        self.head.fill(features, targets, int(setting))
-
-
-class Probe(Blueprint):
-    """A head of some kind on a frozen backbone of timm or transformers."""
-
-    def __init__(self, backbone: str, head: type[LinearProbe] | type[NeighbourProbe]) -> None:
+    def __init__(self, backbone: str, head: type[LinearHead] | type[NeighbourHead]) -> None:
         """Take `backbone` of timm unless model.backbone names another."""
         self.timm_name, self.head = backbone, head
 
@@ -147,15 +116,14 @@ class Probe(Blueprint):
             return super().normalization(backbone)
         return _channels(config.mean), _channels(config.std)
 
-    def network(self, config: DetectorConfig, drop_path: float) -> nn.Module:
-        """Return the frozen backbone, random until weights are adopted, and the empty head.
+    def network(self, config: DetectorConfig, drop_path: float) -> FrozenNetwork:  # noqa: ARG002
+        """Return the frozen backbone, random until weights are loaded, and the empty head.
 
         Raises:
             InputError: timm has no such backbone.
         """
-        del drop_path
         backbone = self._build(config.backbone, config.view.size)
-        return self.head(backbone, backbone.num_features, len(config.classes))
+        return FrozenNetwork(backbone, self.head(backbone.num_features, len(config.classes)))
 
     def _build(self, name: str, size: int) -> Any:
         if hf_backbone.is_description(name):
@@ -171,9 +139,8 @@ class Probe(Blueprint):
         options: dict[str, Any] = {"img_size": size} if fixed else {}
         return timm.create_model(name.split(".")[0], num_classes=0, **options)
 
-    def init_weights(self, network: nn.Module, pixels: Tensor, seed: int) -> None:
-        """Say that features of a random backbone are random projections."""
-        del network, pixels, seed
+    def init_weights(self, network: FrozenNetwork, pixels: Tensor, seed: int) -> None:  # noqa: ARG002
+        """Warn that features of a random backbone are random projections."""
         logger.warning("model.weights = none: the frozen backbone stays random")
 
     def fetch(self, backbone: str, tag: str) -> StateDict:
@@ -182,9 +149,8 @@ class Probe(Blueprint):
             return hf_backbone.fetch(backbone, tag)
         return fetch_weights((backbone or self.timm_name).split(".")[0], tag)
 
-    def load_pretrained(self, network: nn.Module, state: StateDict, origin: str) -> None:
+    def load_pretrained(self, network: FrozenNetwork, state: StateDict, origin: str) -> None:
         """Load `state` into the backbone; position embeddings are resampled."""
-        assert isinstance(network, Frozen)
         if isinstance(network.backbone, hf_backbone.Backbone):
             state = hf_backbone.tensors(state)
         elif isinstance(network.backbone, VisionTransformer):

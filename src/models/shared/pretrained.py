@@ -1,17 +1,22 @@
 """Published weights: a file or a tag of timm -> tensors -> a network."""
 
 import argparse
+import errno
 import logging
+import os
+import re
 from collections.abc import Collection
 from pathlib import Path
 
 import timm
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from timm.models import load_state_dict_from_hf
 from torch import Tensor, nn
 
 from src.core.cli import InputError
+from src.core.files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +30,35 @@ WAYS_OUT = (
 )
 
 
+def save_weights(state: StateDict, path: Path) -> None:
+    """Write `state` as safetensors.
+
+    Raises:
+        OSError: it cannot be written (a full disk).
+    """
+    with replacing(path) as temporary:
+        try:
+            save_file(state, temporary)
+        except SafetensorError as error:
+            system = re.search(r"os error (\d+)", str(error))  # the only trace of it
+            number = int(system[1]) if system else errno.EIO
+            raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def load_weights(path: Path, stage: str) -> StateDict:
+    """Return what `save_weights` wrote in the stage `stage`.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        return dict(load_file(path))
+    except SafetensorError as error:
+        raise InputError(
+            f"{path} is damaged ({error}): run the stage {stage!r} again, or restore the file"
+        ) from error
+
+
 def read_weights(path: Path) -> StateDict:
     """Return the tensors of a file, by name; of official checkpoints those under "model".
 
@@ -32,7 +66,10 @@ def read_weights(path: Path) -> StateDict:
         InputError: there is no such file, or it holds something else.
     """
     if not path.is_file():
-        raise InputError(f"model.weights: there is no file {path}")
+        raise InputError(
+            f"model.weights: there is no file {path}, looked for as {path.resolve()}: give an "
+            "absolute path (`dvc exp run` with --temp or --queue works in a folder of its own)"
+        )
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
@@ -66,11 +103,9 @@ def fetch_weights(timm_name: str, tag: str) -> StateDict:
             f"model.weights = {tag!r}: for {timm_name} choose {NO_WEIGHTS!r}, "
             f"a file ({', '.join(FILES)}) or one of the tags {tags}"
         )
-    config = timm.get_pretrained_cfg(f"{timm_name}.{tag}")
-    assert config is not None
-    assert config.hf_hub_id is not None
+    hub_id = str(timm.get_pretrained_cfg_value(f"{timm_name}.{tag}", "hf_hub_id"))
     try:
-        state: StateDict = load_state_dict_from_hf(config.hf_hub_id)
+        state: StateDict = load_state_dict_from_hf(hub_id)
     except OSError as error:
         raise InputError(
             f"model.weights: {timm_name}.{tag} could not be fetched ({type(error).__name__}). "

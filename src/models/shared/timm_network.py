@@ -10,7 +10,7 @@ from src.models.shared.pretrained import StateDict, fetch_weights, load_matching
 SMALLEST = 32  # pixels: what the strides of these networks leave one position of
 
 
-class Timm(Blueprint):
+class TimmNetwork(Blueprint[nn.Module]):
     """A network of timm with a new head; ImageNet's normalisation."""
 
     def __init__(self, timm_name: str) -> None:
@@ -34,6 +34,5 @@ class Timm(Blueprint):
 
     def load_pretrained(self, network: nn.Module, state: StateDict, origin: str) -> None:
         """Load `state` into all but the head."""
-        config = timm.get_pretrained_cfg(self.timm_name)
-        assert config is not None
-        load_matching(network, state, (f"{config.classifier}.",), origin)
+        classifier = timm.get_pretrained_cfg_value(self.timm_name, "classifier")
+        load_matching(network, state, (f"{classifier}.",), origin)

@@ -1,0 +1,65 @@
+"""A run's history and its best weights -> the files of the stage `train`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from src.core.files import replacing, write_json
+from src.core.hashing import ranks
+from src.core.tables import LABELS
+from src.images.loader import ImageSet, Request
+from src.models.shared.detector import save_config
+from src.models.shared.pretrained import save_weights
+from src.training.batch_preview import draw_batch
+from src.training.trainer import Trainer
+
+_PREVIEW_IMAGES = 16
+
+
+class Outputs(NamedTuple):
+    """Where the stage writes."""
+
+    weights: Path
+    config: Path
+    metrics: Path
+    curve: Path
+    picture: Path
+
+
+def write_preview(images: ImageSet, table: pd.DataFrame, seed: int, path: Path) -> None:
+    """Draw some training images of `table` as the network sees them in the first epoch."""
+    rows = np.argsort(ranks(ranks(images.keys, seed), 0), kind="stable")[:_PREVIEW_IMAGES]
+    batch = images.batch(Request(0, rows.tolist()))
+    shown = table[table["split"] == "train"].iloc[rows]
+    draw_batch(batch.images.numpy(), shown["label"].map(LABELS) + "\n" + shown["method"], path)
+
+
+def write_metrics(trainer: Trainer, outputs: Outputs) -> None:
+    """Write the curve of all epochs so far and the metrics of the best one."""
+    with replacing(outputs.curve) as temporary:
+        pd.DataFrame(map(asdict, trainer.history)).to_csv(
+            temporary, index=False, float_format="%.6g", lineterminator="\n"
+        )
+    best = trainer.best
+    metrics = {
+        "best_epoch": best.epoch,
+        "epochs": len(trainer.history),
+        "images_seen": trainer.images_seen,
+        "parameters": sum(weight.numel() for weight in trainer.detector.parameters()),
+        "train_images": len(trainer.data.train),
+        "train_loss": best.train_loss,
+        "val_images": len(trainer.data.val),
+        "val_loss": best.val_loss,
+        "val_mcc": best.val_mcc,
+        "val_auroc": best.val_auroc,
+    }
+    write_json({"train": metrics}, outputs.metrics)
+
+
+def write_detector(trainer: Trainer, outputs: Outputs) -> None:
+    """Write the weights that validated best, and what rebuilding the detector takes beside."""
+    save_weights(trainer.best_weights, outputs.weights)
+    save_config(trainer.detector.config, outputs.config)
