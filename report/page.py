@@ -32,6 +32,8 @@ logger = logging.getLogger("report")
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
 PICTURES = ".png"
+DVC_WIDTH, WIDTH = 300, 330  # pixels of a chart without its labels: as DVC has it, and here
+COLUMN = 520  # pixels, half the page: what is wider takes all of it, lest its text shrinks
 
 
 class Chart(NamedTuple):
@@ -40,7 +42,8 @@ class Chart(NamedTuple):
     study: str  # the folder of studies/ that made it, or nothing
     title: str
     source: str  # a data URI
-    is_gallery: bool  # a picture as it is, not a chart
+    is_picture: bool  # as it is, not a chart
+    is_wide: bool  # needs the width of the page
 
 
 class Study(NamedTuple):
@@ -174,16 +177,45 @@ def draw_charts(root: Path) -> Iterator[Chart]:
         plots = _dvc_plots(root, folder)
         if errors := [e for e in plots.get("errors", []) if not _of_unrun_study(root, e["source"])]:
             raise InputError(f"plot {errors[0]['name']}: {errors[0]['msg']}: run dvc repro first")
+        titles = study_titles(root)
         # Only a terminal wants to see how far it is.
         for name, drawings in tqdm(plots["data"].items(), "draw", unit="plot", disable=None):
-            definition, _, path = name.rpartition("::")
-            study = PurePosixPath(definition).parent.name
+            study = study_of(name, titles)
             for drawing in drawings:
                 if drawing["type"] == "image":
-                    yield Chart(study, path, _picture(Path(drawing["url"])), is_gallery=True)
+                    uri = _picture(Path(drawing["url"]))
+                    yield Chart(study, name.rpartition("::")[2], uri, is_picture=True, is_wide=True)
                 else:
-                    spec = drawing["content"]
-                    yield Chart(study, spec["title"]["text"], _chart(spec), is_gallery=False)
+                    svg = _chart(drawing["content"])
+                    title, uri = (
+                        drawing["content"]["title"]["text"],
+                        _data_uri("image/svg+xml", svg),
+                    )
+                    yield Chart(study, title, uri, is_picture=False, is_wide=_is_wide(svg))
+
+
+def study_titles(root: Path) -> dict[str, str]:
+    """Return the study of each chart that a studies/*/dvc.yaml defines, by the chart's title."""
+    return {
+        title: path.parent.name
+        for path in sorted(root.glob("studies/*/dvc.yaml"))
+        for plot in _read_yaml(path).get("plots", [])
+        if isinstance(plot, Mapping)
+        for title in plot
+    }
+
+
+def study_of(name: str, titles: Mapping[str, str]) -> str:
+    """Return the study, or nothing, whose plot DVC calls `name`.
+
+    A picture is called by its path, a chart by its title; before it stands the file that defines
+    it, where two files define plots of one name.
+    """
+    definition, _, plot = name.rpartition("::")
+    folders = PurePosixPath(definition or plot).parts
+    if folders[0] == "studies":
+        return folders[1]
+    return "" if definition else titles.get(plot, "")
 
 
 def _of_unrun_study(root: Path, source: str) -> bool:
@@ -201,9 +233,19 @@ def _dvc_plots(root: Path, folder: str) -> dict[str, Any]:
     return plots
 
 
-def _chart(spec: Mapping[str, Any]) -> str:
-    svg = vl_convert.vegalite_to_svg({**spec, "title": None, "background": "white"})
-    return _data_uri("image/svg+xml", svg.encode())
+def _chart(spec: Mapping[str, Any]) -> bytes:
+    text = {"labelFontSize": 12, "titleFontSize": 12, "labelLimit": 300}
+    axis = {**text, "titlePadding": 24}  # a browser's letters may be wider than the measured ones
+    config = {**spec.get("config", {}), "axis": axis, "legend": {**text, "orient": "bottom"}}
+    changes = {"title": None, "background": "white", "config": config}
+    if spec.get("width") == DVC_WIDTH:
+        changes["width"] = WIDTH
+    return vl_convert.vegalite_to_svg({**spec, **changes}).encode()
+
+
+def _is_wide(svg: bytes) -> bool:
+    width = re.search(rb'<svg[^>]* width="([0-9.]+)"', svg)
+    return width is not None and float(width[1]) > COLUMN
 
 
 def _picture(path: Path) -> str:

@@ -18,10 +18,12 @@ from report.page import (
     read_packages,
     read_stages,
     read_studies,
+    study_of,
+    study_titles,
     to_html,
 )
 from src.core.cli import InputError
-from tests.conftest import Project
+from tests.conftest import ROOT, Project
 
 LOCKED = {
     "split": {
@@ -64,6 +66,22 @@ def test_a_study_of_other_data_is_called_outdated(
     assert list(read_studies(tmp_path, LOCKED)) == [
         Study("crossval", Markup("<p>MCC 0.5</p>\n"), outdated)
     ]
+
+
+def test_a_plot_belongs_to_the_study_whose_file_defines_it() -> None:
+    titles = study_titles(ROOT)
+    assert titles["Robustness, AUROC"] == "robustness"
+    named = {
+        "Robustness, AUROC": "robustness",
+        "Left out of training, recall": "holdout",
+        "studies/crossval/results/overview.png": "crossval",
+        "studies/crossval/dvc.yaml::ROC": "crossval",
+        "dvc.yaml::Robustness, AUROC": "",
+        "ROC": "",
+        "plots/errors/false_negatives.png": "",
+        "dvc.yaml::plots/training.csv": "",
+    }
+    assert {name: study_of(name, titles) for name in named} == named
 
 
 def test_the_lock_file_is_named_as_git_names_it(tmp_path: Path) -> None:
