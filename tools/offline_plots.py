@@ -28,7 +28,7 @@ PAGE = """<!DOCTYPE html>
     <style>
         body { font-family: system-ui, sans-serif; margin: 1rem; }
         body > div { display: inline-block; margin: 0.5rem; vertical-align: top; max-width: 100%; }
-        img { max-width: 100%; }
+        img, svg.marks { max-width: 100%; height: auto; }
     </style>
     <script>VEGA</script>
 </head>
