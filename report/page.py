@@ -237,7 +237,7 @@ def _chart(spec: Mapping[str, Any]) -> bytes:
     text = {"labelFontSize": 12, "titleFontSize": 12, "labelLimit": 300}
     axis = {**text, "titlePadding": 24}  # a browser's letters may be wider than the measured ones
     config = {**spec.get("config", {}), "axis": axis, "legend": {**text, "orient": "bottom"}}
-    changes = {"title": None, "background": "white", "config": config}
+    changes: dict[str, Any] = {"title": None, "background": "white", "config": config}
     if spec.get("width") == DVC_WIDTH:
         changes["width"] = WIDTH
     return vl_convert.vegalite_to_svg({**spec, **changes}).encode()

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import pandas as pd
 from accelerate import Accelerator
 from PIL import Image
@@ -21,6 +20,7 @@ from src.dataset.columns import SPLIT_TABLE
 from src.evaluation.errors import error_columns
 from src.explanation.contact_sheet import contact_sheet
 from src.explanation.occlusion import occlusion, paint
+from src.explanation.upright import upright
 from src.images.decode import RGBImage, decode
 from src.images.shards import ShardReader
 from src.inference.embedder import Embedder
@@ -49,8 +49,8 @@ class Pictures:
         self.rows: dict[Any, Any] = splits.set_index("image_id").to_dict("index")
         self.reader = ShardReader(raw)
 
-    def image(self, image_id: str) -> RGBImage:
-        """Return the pixels of an image.
+    def file(self, image_id: str) -> bytes:
+        """Return the bytes of an image's file.
 
         Raises:
             InputError: the splits do not know it.
@@ -58,7 +58,7 @@ class Pictures:
         if image_id not in self.rows:
             raise InputError(f"{image_id} is in the predictions but not in the splits")
         row = self.rows[image_id]
-        return decode(self.reader.read(row["shard"], row["offset"], row["length"]))
+        return self.reader.read(row["shard"], row["offset"], row["length"])
 
     def name(self, image_id: str) -> str:
         """Return method and class of an image."""
@@ -77,12 +77,14 @@ def error_sheet(
     tiles, captions = [], []
     near = {str(image): rows for image, rows in neighbours.groupby("image", sort=False)}
     for error in tqdm(errors.to_dict("records"), desc=f"{kind}s", unit=" images"):
-        image = pictures.image(error["image_id"])
-        tiles += [image, heatmap(image)]
+        file = pictures.file(error["image_id"])
+        image = decode(file)
+        tiles += [upright(tile, file) for tile in (Image.fromarray(image), heatmap(image))]
         said = f"P(fake) {error['score']:.4f}, distance {error['distance']:.2f}"
         captions += [f"{error['method']}\n{said}", "orange speaks for fake,\nteal for real"]
         for row in near[error["image_id"]].sort_values("position").to_dict("records"):
-            tiles.append(pictures.image(row["neighbour"]))
+            file = pictures.file(row["neighbour"])
+            tiles.append(upright(Image.fromarray(decode(file)), file))
             captions.append(f"{pictures.name(row['neighbour'])}\ndistance {row['distance']:.2f}")
     title = f"{kind}s, the worst first; right of each its heat-map and the nearest training images"
     columns = len(tiles) // len(errors) if tiles else len(KINDS) + 1
@@ -98,10 +100,10 @@ class Heatmap:
         self.crop = detector.crops(crops_per_side)
         self.cells = cells
 
-    def __call__(self, image: RGBImage) -> RGBImage:
+    def __call__(self, image: RGBImage) -> Image.Image:
         """Return the coloured image, no side above TILE."""
         heat = occlusion(image, self.crop, self.detect, self.cells)
-        return np.asarray(paint(image, heat, TILE))
+        return paint(image, heat, TILE)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -4,17 +4,15 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from src.core.arrays import UInt8Array
-
 GAP = 8  # pixels around every image
 LINE = 16  # pixels of one line of a caption
 FONT_SIZE = 13
 
 
 def contact_sheet(
-    title: str, images: Sequence[UInt8Array], captions: Sequence[str], columns: int, tile: int
+    title: str, images: Sequence[Image.Image], captions: Sequence[str], columns: int, tile: int
 ) -> Image.Image:
-    """Return the RGB `images`, each (H, W, 3), in rows of `columns` with their captions below.
+    """Return the RGB `images` in rows of `columns` with their captions below.
 
     An image keeps its proportions in a square of `tile` pixels and is never enlarged, so that
     what the detector saw is what is shown. A caption may have several lines; what does not fit
@@ -25,13 +23,13 @@ def contact_sheet(
     rows = -(-len(images) // columns)
     sheet = Image.new("RGB", (columns * width + GAP, LINE + rows * height + 2 * GAP), "white")
     _write(sheet, title, GAP, GAP)
-    for place, (pixels, caption) in enumerate(zip(images, captions, strict=True)):
+    for position, (image, caption) in enumerate(zip(images, captions, strict=True)):
         cell = Image.new("RGB", (tile, tile + caption_height), "white")
-        picture = Image.fromarray(pixels)
+        picture = image.copy()
         picture.thumbnail((tile, tile))
         cell.paste(picture, ((tile - picture.width) // 2, (tile - picture.height) // 2))
         _write(cell, caption, 0, tile + 1)
-        row, column = divmod(place, columns)
+        row, column = divmod(position, columns)
         sheet.paste(cell, (GAP + column * width, LINE + 2 * GAP + row * height))
     return sheet
 

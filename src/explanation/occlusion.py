@@ -12,7 +12,10 @@ from src.images.crops import Crops
 from src.images.decode import RGBImage
 from src.inference.log_odds import fake_logit
 
-FAKE_COLOUR, REAL_COLOUR = (221, 107, 32), (49, 151, 149)  # as in judging/figures.py
+FAKE_COLOUR, REAL_COLOUR = (
+    (221, 107, 32),
+    (49, 151, 149),
+)  # those of fake and real in reporting/drawing.py
 _STRENGTH = 0.75  # of the colour where the heat is greatest
 
 

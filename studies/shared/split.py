@@ -28,7 +28,10 @@ def generators(metadata: pd.DataFrame, name: str) -> tuple[str, ...]:
     found = fakes.loc[(fakes["method"] == name) | (fakes["family"] == name), "method"]
     if found.empty:
         known = sorted({*fakes["method"], *fakes["family"]})
-        raise InputError(f"{name!r} is no generator and no family of generators; there are {known}")
+        raise InputError(
+            f"{name!r} of studies/holdout/params.yaml: holdout.leave_out is no generator and no "
+            f"family of the data set; it has {known}: name some of them there"
+        )
     return tuple(sorted(found.unique()))
 
 
