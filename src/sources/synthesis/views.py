@@ -14,9 +14,13 @@ CANDIDATES = 6
 DETAILS = (3.0, 9.0)  # grey levels from pixel to pixel; what every source of pictures can offer
 
 
-def decode_picture(data: bytes, skip_top: float, skip_bottom: float) -> UInt8Array:
-    """Return the RGB pixels (H, W, 3) without the fractions of its height that hold captions."""
+def decode_picture(data: bytes, frame: int, skip_top: float, skip_bottom: float) -> UInt8Array:
+    """Return RGB pixels (H, W, 3) without the fractions of the height that hold captions.
+
+    `frame` is the one to take of an animation, from 0.
+    """
     with Image.open(io.BytesIO(data)) as image:
+        image.seek(frame)
         pixels = np.array(image.convert("RGB"))
     height = len(pixels)
     return pixels[round(skip_top * height) : height - round(skip_bottom * height)]
