@@ -34,6 +34,7 @@ _LUMA_TABLE = np.array(
 # ten images, above it in three of a hundred; photographs with content start at twice as much.
 _FLAT = 0.05
 _COSINE_SCALE = 1024
+_STRIP = 1024  # rows
 
 
 class Measures(NamedTuple):
@@ -154,7 +155,12 @@ def perceptual_hash(luma: Luma) -> str:
     section 3.2.1, without its reduction to 32 x 32 pixels.
     """
     height, width = luma.shape
-    waves = _cosines(height) @ luma.astype(np.float64) @ _cosines(width).T  # (8, 8)
+    # Rows at a time: as float64, eight bytes a pixel, a large photograph would fill the memory.
+    columns = np.zeros((8, width))
+    for top in range(0, height, _STRIP):
+        rows = slice(top, top + _STRIP)
+        columns += _cosines(height)[:, rows] @ luma[rows].astype(np.float64)
+    waves = (columns.astype(np.int64) @ _cosines(width).T.astype(np.int64)).astype(np.float64)
     distances = waves - _median(waves)
     if _median(np.abs(distances)) < _FLAT * luma.size * _COSINE_SCALE**2:
         return ""
@@ -169,8 +175,8 @@ def _median(values: FloatArray) -> float:
 
 @lru_cache(maxsize=1024)
 def _cosines(length: int) -> FloatArray:
-    # Rounded to 1/1024, all sums are whole numbers below 2**53 (up to 33 megapixels): exact in
-    # float64 in any order, so every processor and BLAS gives the same bits.
+    # Rounded to 1/1024, the sums of a column are whole numbers below 2**53: exact in float64 in any
+    # order, so every processor and BLAS gives the same bits. Those of an image need 64 bits.
     frequency = np.arange(1, 9)[:, np.newaxis]
     angle = np.pi * frequency * (2 * np.arange(length) + 1) / (2 * length)
     cosines: FloatArray = np.rint(_COSINE_SCALE * np.cos(angle))

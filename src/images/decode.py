@@ -2,22 +2,41 @@
 
 import io
 import struct
+import warnings
 import zlib
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from src.core.cli import InputError
+from src.images.odd_jpeg import damage
 
 RGBImage = NDArray[np.uint8]  # (H, W, 3), contiguous
 
 _JPEG_START = b"\xff\xd8\xff"
+_TIFF_STARTS = (b"II*\0", b"MM\0*")
+_BOX = b"ftyp"  # where it stands: HEIC, AVIF and other files of ISO's base media format
 # Modes that become 8-bit RGB without losing range; 16-bit and float images would be clipped.
 _EIGHT_BIT_MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
-# A header of a few bytes can ask for gigabytes; Pillow refuses as many for all other formats.
-_MAX_PIXELS = 2 * 89_478_485
+_OTHER_MODES = {
+    "F": "32-bit floating point",
+    "I": "32-bit integers",
+    "LAB": "CIELAB colours",
+    "HSV": "HSV colours",
+}
+_OTHER_FORMATS = {
+    b"#?RADIANCE": "Radiance HDR",
+    b"v/1\x01": "OpenEXR",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+}
+_SAMPLE_FORMATS = {2: "signed integers", 3: "floating point", 5: "complex integers", 6: "complex"}
+_CURE = "convert it to RGB with 8 bits a channel"
+# The largest cameras of phones have 200 megapixels; a header of a few bytes can ask for terabytes.
+_MAX_PIXELS = 1 << 28
+_ROWS = 256  # converted at a time, so that memory holds little beside the image twice
 # Pillow's readers let the errors of their parsers through.
 _PILLOW_ERRORS = (
     OSError,
@@ -33,8 +52,11 @@ _PILLOW_ERRORS = (
     MemoryError,
     struct.error,
     zlib.error,
-    Image.DecompressionBombError,
 )
+
+# Whatever a user can act on is raised below, and so is the limit on pixels.
+Image.MAX_IMAGE_PIXELS = None
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class UndecodableImage(InputError):  # noqa: N818 - it names what is wrong with the image
@@ -47,50 +69,119 @@ def decode(data: bytes) -> RGBImage:
     An EXIF orientation is ignored, an alpha channel dropped, and of an animation the first frame
     is taken. JPEGs come out bit for bit as Pillow decodes them, in about half the time
     (libjpeg-turbo without copies), but a damaged one is refused where Pillow would fill it with
-    grey. Of colours with 16 bits a channel (PNG) Pillow takes the higher 8.
+    grey. Of colours with more bits a channel (PNG, HEIC, AVIF) the higher 8 are taken.
 
     Raises:
-        UndecodableImage: damaged, of an unknown format, or of a pixel mode that has no 8-bit RGB
-            (grey with 16 bits, floating point).
+        UndecodableImage: damaged, of an unknown format, of more than 2**28 pixels, or of a pixel
+            mode that has no 8-bit RGB (grey with 16 bits, floating point, CIELAB).
     """
-    return _decode_jpeg(data) if data.startswith(_JPEG_START) else _decode_other(data)
+    if not data.startswith(_JPEG_START):
+        return _decode_other(data)
+    try:
+        return _decode_jpeg(data)
+    except ValueError:  # damaged, or only odd
+        pixels = _decode_other(data)
+    if wrong := damage(data):
+        raise UndecodableImage(wrong)
+    return pixels
 
 
 def open_header(data: bytes) -> Image.Image:
     """Return the image as Pillow opens it: format, size and tables are read, pixels are not.
 
+    What the bytes are decides, and never a file's name.
+
     Raises:
-        UndecodableImage: the format is unknown or the header damaged.
+        UndecodableImage: the format is unknown, the header damaged, or the image too large.
     """
+    if data[4:8] == _BOX:
+        _know_heif()
     try:
-        return Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data))
     except UnidentifiedImageError as error:
-        raise UndecodableImage(f"unknown format, starts with {data[:8]!r}") from error
+        raise UndecodableImage(_unknown(data)) from error
     except _PILLOW_ERRORS as error:
-        raise UndecodableImage(str(error)) from error
+        raise UndecodableImage(f"damaged header: {_words(error)}") from error
+    _check_size(*image.size)
+    return image
+
+
+def _know_heif() -> None:
+    # Imported for those who have such images: its library takes as long to load as all of Pillow.
+    import pillow_heif
+
+    pillow_heif.register_heif_opener(thumbnails=False, decode_threads=1)
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > _MAX_PIXELS:
+        raise UndecodableImage(
+            f"{width} x {height} pixels, more than {_MAX_PIXELS:,}; shrink it, or cut it to parts"
+        )
 
 
 def _decode_jpeg(data: bytes) -> RGBImage:
-    try:
-        height, width, *_ = simplejpeg.decode_jpeg_header(data)
-        if height * width > _MAX_PIXELS:
-            raise ValueError(f"{width} x {height} pixels, more than {_MAX_PIXELS:,}")
-        # libjpeg-turbo writes rows that begin at a multiple of 32 bytes past the caches, where
-        # whoever looks at a small image next waits for them. After an odd place few or none do.
-        memory = np.empty(1 + height * width * 3, np.uint8)
-        pixels: RGBImage = simplejpeg.decode_jpeg(data, buffer=memory[1:])
-    except (ValueError, MemoryError) as error:
-        raise UndecodableImage(str(error)) from error
+    """Return the pixels of a JPEG about which libjpeg has nothing to say.
+
+    Raises:
+        ValueError: it has, or its colours are ones that Pillow converts otherwise.
+    """
+    height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    if colours in ("CMYK", "YCCK") or height * width > _MAX_PIXELS:
+        raise ValueError(colours)
+    # libjpeg-turbo writes rows that begin at a multiple of 32 bytes past the caches, where
+    # whoever looks at a small image next waits for them. After an odd place few or none do.
+    memory = np.empty(1 + height * width * 3, np.uint8)
+    pixels: RGBImage = simplejpeg.decode_jpeg(data, buffer=memory[1:])
     return pixels
 
 
 def _decode_other(data: bytes) -> RGBImage:
     with open_header(data) as image:
         if image.mode not in _EIGHT_BIT_MODES:
-            raise UndecodableImage(f"pixel mode {image.mode} is not 8 bits a channel")
+            found = _OTHER_MODES.get(image.mode) or f"pixel mode {image.mode}: 16 bits a channel"
+            raise UndecodableImage(f"{image.format} with {found}; {_CURE}")
         try:
-            # A palette with transparency has no direct way to RGB in Pillow.
-            opaque = image.convert("RGBA") if image.has_transparency_data else image
-            return np.array(opaque.convert("RGB"))
+            return _to_rgb(image)
         except _PILLOW_ERRORS as error:
-            raise UndecodableImage(f"{image.format}: {error}") from error
+            raise UndecodableImage(f"damaged {image.format}: {_words(error)}") from error
+
+
+def _to_rgb(image: Image.Image) -> RGBImage:
+    image.load()
+    width, height = image.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, _ROWS):
+        rows = image.crop((0, top, width, min(top + _ROWS, height)))
+        # A palette with transparency has no direct way to RGB in Pillow.
+        opaque = rows.convert("RGBA") if rows.has_transparency_data else rows
+        pixels[top : top + _ROWS] = np.asarray(opaque.convert("RGB"))
+    return pixels
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _unknown(data: bytes) -> str:
+    """Return what is known of an image that Pillow does not."""
+    if data.startswith(_TIFF_STARTS):
+        try:
+            return _tiff_in_words(data)
+        except _PILLOW_ERRORS:
+            return "damaged TIFF: its tags cannot be read"
+    for start, name in _OTHER_FORMATS.items():
+        if data.startswith(start):
+            return f"{name} is not read here; {_CURE}"
+    return f"unknown format, starts with {data[:12]!r}" if data else "the file is empty"
+
+
+def _tiff_in_words(data: bytes) -> str:
+    tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
+    file = io.BytesIO(data)
+    file.seek(tags.next)
+    tags.load(file)
+    bits = tags[TiffImagePlugin.BITSPERSAMPLE]
+    kind = tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))[0]
+    samples = f"{len(bits)} x {bits[0]}-bit {_SAMPLE_FORMATS.get(kind, 'integers')}"
+    return f"TIFF with {samples} a pixel; {_CURE}"
