@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export NO_ALBUMENTATIONS_UPDATE := 1
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup plan repro format check deps test test-unit remote s3 doctor verify push gate baselines diff compare crossval holdout robustness report bench lock clean
+.PHONY: help setup plan repro format check deps test test-unit remote s3 doctor verify push pull gate baselines diff compare crossval holdout robustness report bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -68,8 +68,11 @@ doctor: ## what works here and what to do about the rest [FULL=1 reads every rem
 verify: $(READY) ## rehash every output and cached object [REMOTE=1 remote ones too] [REPAIR=1 from whole copies]
 	@python -m tools.verify $(if $(REMOTE),--remote) $(if $(REPAIR),--repair)
 
-push: $(READY) ## dvc push, with what dvc repro --pull needs to skip a run elsewhere
+push: $(READY) ## send what the remote does not have, hashed on the way, and check that it arrived
 	@python -m tools.push
+
+pull: $(READY) ## fetch what is missing here, hashed on the way: dvc pull that a kill cannot mislead
+	@python -m tools.pull
 
 gate: $(READY) ## fail where dvc.lock is not what dvc repro would write; needs no data
 	@python -m tools.gate

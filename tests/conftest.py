@@ -252,6 +252,16 @@ def tiny(built_tiny: Project, tmp_path: Path) -> Project:
 
 
 @pytest.fixture
+def folder_remote(tiny: Project, tmp_path: Path) -> Project:
+    """The project of seconds with everything pushed to the folder `remote` beside it."""
+    with Repo(str(tiny.folder)) as repo:
+        set_remote(repo, "storage", str(tmp_path / "remote"), None)
+    # As `dvc push` leaves it: the remote is laid out as the cache is.
+    shutil.copytree(tiny.folder / ".dvc/cache/files", tmp_path / "remote/files")
+    return tiny
+
+
+@pytest.fixture
 def tiny_remote(tiny: Project, shared_s3: S3Server, s3_owner: Identity) -> Project:
     """The project of seconds with a path of its own on the shared S3 server."""
     tiny.environment.update(shared_s3.environment(s3_owner))

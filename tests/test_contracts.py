@@ -1,4 +1,4 @@
-"""The architecture, checked: a stage's entry in dvc.yaml says exactly what it depends on."""
+"""The architecture, checked: who imports what, and that dvc.yaml says exactly that."""
 
 import ast
 import importlib
@@ -6,16 +6,25 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import is_dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
 import yaml
 
-from src.core.params import PARAMS_YAML, load_params
+from src.core.params import load_params
 from src.models.shared.blueprint import names
 from src.sources import origins
 from tests.helpers import ROOT
-from tools.deps import CHOSEN, imported, is_code, pipeline_files, reached, rewritten
+from tools.deps import (
+    CHOSEN,
+    imported,
+    is_code,
+    module_file,
+    pipeline_files,
+    reached,
+    rewritten,
+)
 
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 STAGE_FILES = {f"src/{stage}.py" for stage in STAGES}
@@ -115,14 +124,6 @@ def test_no_parameter_has_a_name_that_the_run_cache_overlooks() -> None:
     assert not set(named_keys(yaml.safe_load(text))) & {"size", "nfiles"}
 
 
-@pytest.mark.parametrize(
-    "file", sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("src/**/*.py"))
-)
-def test_nobody_imports_a_stage(file: str) -> None:
-    stages = {f"src.{stage}" for stage in STAGES}
-    assert not imported(file) & stages
-
-
 def outside(file: str) -> set[str]:
     """Return the packages that `file` reaches through our modules."""
     return {name.split(".")[0] for ours in reached([file]) for name in imported(ours)}
@@ -179,106 +180,123 @@ def test_only_models_know_timm() -> None:
             assert "timm" not in {name.split(".")[0] for name in names}, path
 
 
-STUDIES: dict[str, dict[str, Any]] = {
-    f"{path.parent.name}:{stage}": entry
-    for path in sorted(ROOT.glob("studies/*/dvc.yaml"))
-    for stage, entry in yaml.safe_load(path.read_text())["stages"].items()
-}
-each_study_stage = pytest.mark.parametrize("name", STUDIES)
+# Lowest first: a room knows those below it, and of its own floor itself alone.
+FLOORS: list[tuple[str, ...]] = [
+    ("src/core",),
+    ("src/images", "src/evaluation"),
+    ("src/dataset", "src/models", "src/sources"),
+    ("src/inference", "src/splitting"),
+    ("src/training", "src/explanation"),
+    ("src",),  # the stages
+    ("judge", "tools", "studies", "report"),
+    ("bench",),
+]
+FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+TOPS = ("src", "judge", "tools", "studies", "report", "bench")
+FILES = sorted(p.relative_to(ROOT).as_posix() for top in TOPS for p in (ROOT / top).rglob("*.py"))
 
 
-def program(name: str) -> str:
-    """Return the dotted name of the module that a study's stage runs."""
-    python, option, module = STUDIES[name]["cmd"].split()[:3]
-    assert (python, option) == ("python", "-m")
-    return str(module)
+def room(file: str) -> str:
+    parts = Path(file).parts
+    return "/".join(parts[:2]) if parts[0] == "src" and len(parts) > 2 else parts[0]
 
 
-@each_study_stage
-def test_a_study_hides_no_path_and_runs_at_the_root(name: str) -> None:
-    entry = STUDIES[name]
-    assert entry["wdir"] == "../.."
-    named = {word for word in entry["cmd"].split()[3:] if "/" in word}
-    data = {dep for dep in paths_in(entry, "deps") if not is_code(dep)}
-    assert named == data | paths_in(entry, "outs")
-
-
-@each_study_stage
-def test_a_study_calls_a_stage_as_the_pipeline_does(name: str) -> None:
-    package, _, stage = program(name).partition(".")
-    if package != "src":
-        return
-    ours, main = (
-        [Path(word).name for word in entry["cmd"].split()]
-        for entry in (STUDIES[name], STAGES[stage])
-    )
-    assert ours == main
-    assert STUDIES[name]["params"] == STAGES[stage]["params"]
-
-
-@each_study_stage
-def test_a_study_that_nobody_ran_does_not_stop_dvc_pull(name: str) -> None:
-    assert all(out[path]["cache"] is False for out in STUDIES[name]["outs"] for path in out)
-
-
-@each_study_stage
-def test_a_study_names_the_sections_it_loads_and_each_validates(name: str) -> None:
-    study = name.split(":")[0]
-    of_study = f"studies/{study}/params.yaml"
-    named: set[tuple[str, str]] = set()
-    for entry in STUDIES[name]["params"]:
-        file, sections = (
-            next(iter(entry.items())) if isinstance(entry, dict) else ("params.yaml", [entry])
+def test_a_module_imports_from_its_room_and_from_floors_below_and_no_stage() -> None:
+    for file in FILES:
+        found = {target for name in imported(file) if (target := module_file(name))} - {file}
+        others = {target for target in found if room(target) != room(file)}
+        assert not {other for other in others if FLOOR_OF[room(other)] >= FLOOR_OF[room(file)]}, (
+            file
         )
-        named |= {(file, section) for section in sections}
-    module = importlib.import_module(program(name))
-    assert module.__file__
-    text = Path(module.__file__).read_text(encoding="utf-8")
-    loaded = re.findall(r'load_params\((\w+), "(\w+)"(, PARAMS)?', text)
-    for cls, section, own in loaded:
-        path = module.PARAMS if own else ROOT / PARAMS_YAML
-        load_params(getattr(module, cls), section, path)
-    assert named == {(of_study if own else "params.yaml", section) for _, section, own in loaded}
+        assert room(file) != "src" or not found & STAGE_FILES, file
 
 
-@pytest.mark.parametrize("study", sorted({name.split(":")[0] for name in STUDIES}))
-def test_a_study_has_tests_and_a_target_and_a_page(study: str) -> None:
-    assert (ROOT / f"tests/studies/test_{study}.py").is_file()
-    assert f"\n{study}: " in (ROOT / "Makefile").read_text()
-    assert f"make {study}" in (ROOT / "docs/studies.md").read_text()
+@pytest.mark.xfail(reason="the door is being built", strict=False)
+def test_nobody_reaches_behind_the_door_of_origins() -> None:
+    for file in FILES:
+        if not file.startswith(("src/sources/origins/", "bench/")):  # bench measures the parts
+            assert not [name for name in imported(file) if name.startswith("src.sources.origins.")]
 
 
-def test_the_pipeline_knows_no_study() -> None:
-    for path in (ROOT / "src").rglob("*.py"):
-        names = imported(path.relative_to(ROOT).as_posix())
-        assert not any(name.startswith("studies") for name in names), path
+# DVC promises `dvc.api` alone, which reads files and parameters. A new release may change these.
+DVC_INTERNALS = {
+    "dvc.data_cloud.Remote": "a remote's file system and path",
+    "dvc.exceptions.DvcException": "what DVC refuses, in one line",
+    "dvc.output.Output": "the hash, cache and remote of an output",
+    "dvc.repo.Repo": "configuration, pipeline, cache and remotes of a checkout",
+    "dvc.repo.lock_repo": "make gate decides under DVC's own lock",
+    "dvc.repo.reproduce.get_active_graph": "make gate: the order of a run",
+    "dvc.repo.reproduce.plan_repro": "make gate: the stages of a run",
+    "dvc.scm.SCMError": "studies.compare: a revision that is unknown",
+    "dvc_data.hashfile.db.HashFileDB": "where a cache or remote keeps an object",
+    "dvc_data.hashfile.hash_info.HashInfo": "the hash of a file in a listing",
+    "dvc_data.hashfile.tree.Tree": "the listing of a directory",
+    "dvc_objects.fs.generic.transfer": "links from the cache, as the configuration wants them",
+}
 
 
-# Names with an underscore of other people's modules that we use all the same: why.
+def test_what_is_used_of_dvc_stands_in_one_list() -> None:
+    found: set[str] = set()
+    for file in FILES:
+        for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and re.match(r"dvc(_|\.|$)", node.module or ""):
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    assert found == set(DVC_INTERNALS)
+
+
+# `file: name` of what other packages keep to themselves, and why we use it all the same.
 PRIVATE: dict[str, str] = {}
-NAMED_TUPLE = {"_asdict", "_fields", "_make", "_replace"}
+NAMEDTUPLE = {"_fields", "_asdict", "_replace", "_make"}  # public, whatever they look like
 
 
-def is_private(name: str) -> bool:
-    return name.startswith("_") and not name.startswith("__")
+def private_names(file: str) -> Iterator[str]:
+    """Yield the names with an underscore that `file` takes from modules that are not in it."""
+    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            if re.search(r"(^|\.)_(?!_)", f"{node.module}.{node.names[0].name}"):
+                yield node.module
+        elif isinstance(node, ast.Attribute) and re.match("_(?!_)", node.attr):
+            owner = ast.unparse(node.value)
+            if owner not in ("self", "cls") and node.attr not in NAMEDTUPLE:
+                yield f"{owner}.{node.attr}"
 
 
-def private_names(path: Path) -> Iterator[str]:
-    """Yield the private names that a module takes from libraries and from other objects."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        match node:
-            case ast.ImportFrom(module=str(module)) if not module.startswith(("src", "judge")):
-                names = *module.split("."), *(alias.name for alias in node.names)
-                yield from filter(is_private, names)
-            case ast.Attribute(value=ast.Name(id="self" | "cls")):
-                pass
-            case ast.Attribute(attr=str(name)) if is_private(name) and name not in NAMED_TUPLE:
-                yield name
+def test_what_others_keep_to_themselves_is_used_where_a_reason_is_given() -> None:
+    files = [file for file in FILES if not file.startswith("bench/")]
+    found = {f"{file}: {name}" for file in files for name in private_names(file)}
+    assert found == set(PRIVATE)
 
 
-def test_private_names_of_others_have_a_reason() -> None:
-    folders = ("src", "judge", "tools", "studies", "report")
-    used = {
-        name for f in folders for path in (ROOT / f).rglob("*.py") for name in private_names(path)
-    }
-    assert used == set(PRIVATE)
+def test_code_deps_stay_few() -> None:
+    counts = {stage: sum(map(is_code, deps(stage))) for stage in STAGES}
+    assert counts["train"] <= 10
+    assert sum(counts.values()) <= 90
+
+
+# Being shortened; nothing is added here.
+TOO_LONG = {
+    "bench/ingest.py",
+    "bench/predict.py:run",
+    "judge/own_images.py",
+    "src/models/shared/hf_backbone.py:fetch",
+    "src/train.py:train_detector",
+    "src/training/loop.py:__init__",
+}
+
+
+def test_a_module_can_be_read_in_one_go() -> None:
+    lines = {file: len((ROOT / file).read_text(encoding="utf-8").splitlines()) for file in FILES}
+    assert not {file for file, count in lines.items() if count > 300} - TOO_LONG
+
+
+def lengths(file: str) -> list[tuple[str, int]]:
+    """Return name and lines of each function of `file`."""
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    return [(node.name, (node.end_lineno or 0) - node.lineno + 1) for node in found]
+
+
+def test_functions_fit_a_screen_and_most_are_short() -> None:
+    found = [(f"{file}:{name}", lines) for file in FILES for name, lines in lengths(file)]
+    assert not {name for name, lines in found if lines > 40} - TOO_LONG
+    assert median(lines for _, lines in found) <= 9

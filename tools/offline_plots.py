@@ -5,14 +5,15 @@ tells this checkout, not the repository, to use it.
 """
 
 import argparse
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import vl_convert
+from dvc.repo import Repo
 
 from src.core.cli import InputError, run
 from src.core.files import replacing
+from tools.dvc_files import editing
 
 TEMPLATE = Path(".dvc/plots/offline.html")  # ignored by Git: it is made from a pinned package
 
@@ -58,10 +59,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     argparse.ArgumentParser(description=__doc__).parse_args(argv)
     with replacing(TEMPLATE) as temporary:
         temporary.write_text(offline_page(), encoding="utf-8")
-    # DVC reads a relative template path from the folder .dvc.
-    path = TEMPLATE.relative_to(".dvc").as_posix()
-    command = ["dvc", "config", "--local", "plots.html_template", path]
-    subprocess.run(command, check=True)
+    with Repo() as repo, editing(repo, "local") as document:
+        # DVC reads a relative template path from the folder .dvc.
+        document["plots"]["html_template"] = TEMPLATE.relative_to(".dvc").as_posix()
 
 
 if __name__ == "__main__":

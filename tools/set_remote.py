@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from dvc.repo import Repo
 
 from src.core.cli import InputError, run
+from tools.dvc_files import editing
 from tools.remote.s3_errors import in_one_line
 
 logger = logging.getLogger("remote")
@@ -38,13 +39,19 @@ def set_remote(repo: Repo, name: str, url: str, endpoint: str | None) -> bool:
     check_endpoint(url, endpoint)
     path = Path(repo.config.files["repo"])
     before = path.read_bytes()
-    with repo.config.edit("repo") as document:
+    written = _as_written(url, repo)
+    if not written.isascii():
+        raise InputError(
+            f"URL={written}: DVC writes ASCII alone into .dvc/config; for a folder, name one whose "
+            "path is ASCII (sudo mount --bind gives it a second name)"
+        )
+    with editing(repo, "repo") as document:
         settings = document["remote"].setdefault(name, {})
         if found := [key for key in SECRETS if key in settings]:
             raise InputError(
                 f"{path}: remote {name!r} holds {found}: delete them; {WHERE_SECRETS_GO}"
             )
-        settings.update(url=_as_written(url, repo), verify="true")
+        settings.update(url=written, verify="true")
         settings.pop("endpointurl", None)
         if endpoint is not None:
             settings["endpointurl"] = endpoint
@@ -94,7 +101,7 @@ def check_endpoint(url: str, endpoint: str | None) -> None:
         return
     if "@" in endpoint:
         raise InputError(f"the endpoint holds credentials: {WHERE_SECRETS_GO}")
-    if set("?#") & set(endpoint):
+    if set("?#") & set(endpoint) or not endpoint.isascii():
         raise InputError(f"the endpoint holds more than http(s)://host[:port]: {WHERE_SECRETS_GO}")
     try:
         parts = urlsplit(endpoint)

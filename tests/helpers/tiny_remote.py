@@ -1,6 +1,8 @@
 """A DVC project of seconds for the tests of the remote: one stage that writes files."""
 
+import json
 import os
+import re
 import shutil
 import stat
 from pathlib import Path
@@ -105,3 +107,18 @@ def client(server: S3Server, identity: Identity) -> Any:
         aws_access_key_id=identity.access_key,
         aws_secret_access_key=identity.secret_key,
     )
+
+
+def object_of(project: Project, name: str) -> Path:
+    """The cached object of a file of the workspace."""
+    text = (project.folder / "dvc.lock").read_text()
+    listing = json.loads(cached(project, "*/*.dir")[0].read_text())
+    known = {f"data/raw/{entry['relpath']}": entry["md5"] for entry in listing}
+    known |= dict(re.findall(r"path: (\S+)\n\s+hash: md5\n\s+md5: (\w+)", text))
+    oid = str(known[name])
+    return project.folder / ".dvc/cache/files/md5" / oid[:2] / oid[2:]
+
+
+def stored(project: Project, folder: Path, name: str) -> Path:
+    """The object of a file of the workspace in the remote that is a folder."""
+    return folder / "remote" / object_of(project, name).relative_to(project.folder / ".dvc/cache")

@@ -1,6 +1,7 @@
 """`make remote`: what it writes into .dvc/config, and what it refuses."""
 
 from pathlib import Path
+from typing import IO
 
 import pytest
 from dvc.repo import Repo
@@ -106,6 +107,43 @@ def test_secrets_in_the_tracked_configuration_are_refused(repo: Repo) -> None:
         set_remote(repo, "storage", "s3://bucket", None)
     assert "hidden" not in str(caught.value)
     assert Path(repo.config.files["repo"]).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint"),
+    [
+        ("/home/jürgen/store", None),
+        ("s3://bucket/données", None),
+        ("s3://bucket", "http://höst"),
+        ("日本", None),
+    ],
+)
+def test_what_dvc_cannot_write_is_refused_before_anything_is_opened(
+    repo: Repo, url: str, endpoint: str | None
+) -> None:
+    set_remote(repo, "storage", "s3://bucket", None)
+    path = Path(repo.config.files["repo"])
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=r"ASCII|http\(s\)"):
+        set_remote(repo, "storage", url, endpoint)
+    assert path.read_bytes() == before
+
+
+def test_whatever_goes_wrong_while_it_is_written_the_configuration_stays(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_remote(repo, "storage", "s3://bucket", None)
+    path = Path(repo.config.files["repo"])
+    before = path.read_bytes()
+
+    def fill_the_disk(_config: object, _file: IO[bytes]) -> None:
+        assert path.read_bytes() == b""  # what DVC does
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("configobj.ConfigObj.write", fill_the_disk)
+    with pytest.raises(OSError, match="No space"):
+        set_remote(repo, "storage", "s3://other", None)
+    assert path.read_bytes() == before
 
 
 def test_an_unencrypted_endpoint_elsewhere_is_named(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,7 +1,5 @@
 """`make verify`: whatever changed, wherever it is kept, is found; and put right on request."""
 
-import json
-import re
 import shutil
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from s3fs import S3FileSystem
 
 from src.core.cli import InputError
 from tests.conftest import Project
-from tests.helpers.tiny_remote import cached, enter, flip_byte, outputs
+from tests.helpers.tiny_remote import cached, enter, flip_byte, object_of, outputs, stored
 from tools.push import push
 from tools.remote.rehash import DAMAGED, MISSING, OK, UNEXPECTED
 from tools.remote.stored_objects import CACHE, WORKSPACE
@@ -35,16 +33,6 @@ def found(project: Project) -> set[tuple[str, str, str]]:
             for result in verify(repo, None)
             if result.state != OK
         }
-
-
-def object_of(project: Project, name: str) -> Path:
-    """The cached object of a file of the workspace."""
-    text = (project.folder / "dvc.lock").read_text()
-    listing = json.loads(cached(project, "*/*.dir")[0].read_text())
-    known = {f"data/raw/{entry['relpath']}": entry["md5"] for entry in listing}
-    known |= dict(re.findall(r"path: (\S+)\n\s+hash: md5\n\s+md5: (\w+)", text))
-    oid = str(known[name])
-    return project.folder / ".dvc/cache/files/md5" / oid[:2] / oid[2:]
 
 
 def test_a_fresh_build_is_whole(tiny: Project) -> None:
@@ -138,21 +126,6 @@ def test_the_report_counts_and_advises(tiny: Project, caplog: pytest.LogCaptureF
     with pytest.raises(InputError, match=r"of \d+ copies are not whole; damaged: make verify"):
         report(results)
     assert "data/raw/fox.tar" in caplog.text
-
-
-@pytest.fixture
-def folder_remote(tiny: Project, tmp_path: Path) -> Project:
-    """The project with everything pushed to a folder."""
-    with Repo(str(tiny.folder)) as repo:
-        set_remote(repo, "storage", str(tmp_path / "remote"), None)
-    # As `dvc push` leaves it: the remote is laid out as the cache is.
-    shutil.copytree(tiny.folder / ".dvc/cache/files", tmp_path / "remote/files")
-    return tiny
-
-
-def stored(project: Project, folder: Path, name: str) -> Path:
-    """The object of a file of the workspace in the remote that is a folder."""
-    return folder / "remote" / object_of(project, name).relative_to(project.folder / ".dvc/cache")
 
 
 def contents(folder: Path) -> dict[str, bytes]:

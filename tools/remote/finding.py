@@ -14,7 +14,7 @@ class Level(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """`found` was found where `what` was looked at; `advice` mends it, and is "" for OK."""
+    """`found` was found where `what` was looked at; `advice` is the cure, and is "" for OK."""
 
     level: Level
     what: str
@@ -25,6 +25,15 @@ class Finding:
         """Return the line that the user reads."""
         line = f"{self.level.value:<4}  {self.what}: {self.found}"
         return f"{line}; {self.advice}" if self.advice else line
+
+
+class Stopped(Exception):  # noqa: N818 - no error, the end of a chain of checks
+    """Carries the finding that makes the next checks pointless."""
+
+    def __init__(self, finding: Finding) -> None:
+        """Keep `finding`, and let its line be what is said."""
+        super().__init__(str(finding))
+        self.finding = finding
 
 
 def ok(what: str, found: str) -> Finding:

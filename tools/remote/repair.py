@@ -1,20 +1,16 @@
 """Damaged copies + whole copies -> the damaged ones replaced, nothing of the user's deleted."""
 
-import hashlib
 import logging
-import tempfile
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from dvc_objects.fs.generic import transfer
-from tqdm import tqdm
 
-from src.core.cli import InputError
 from src.core.files import replacing
 from tools.remote.rehash import DAMAGED, MISSING, OK, UNEXPECTED, Result
-from tools.remote.s3_errors import REMOTE_ERRORS, explain
+from tools.remote.s3_errors import explain
 from tools.remote.stored_objects import CACHE, NOTHING, WORKSPACE, Copy
+from tools.remote.transport import send_all
 
 logger = logging.getLogger("verify")
 
@@ -24,8 +20,8 @@ def repair(results: Sequence[Result], aside: Path) -> int:
 
     They come from wherever `results` found them whole. Stored objects are replaced in one step by
     bytes that were hashed again on the way. Files of the workspace that differ are moved into a new
-    folder below `aside`, and only where the cache has what belongs there. What cannot be mended is
-    logged.
+    folder below `aside`, and only where the cache has what belongs there. What cannot be repaired
+    is logged.
     """
     whole: dict[str, Copy] = {}
     # This disk first, the remote last: in the order of what reading costs.
@@ -37,49 +33,21 @@ def repair(results: Sequence[Result], aside: Path) -> int:
     if lost := [copy for copy in stored if copy.oid not in whole]:
         text = "%d objects have no whole copy anywhere that was looked at, first %s"
         logger.error(text, len(lost), lost[0])
-    mendable = [copy for copy in stored if copy.oid in whole]
-    mended = [
-        copy
-        for copy in tqdm(mendable, desc="repair", unit="object", disable=None)
-        if _replace(copy, whole[copy.oid])
-    ]
+    pairs = [(whole[copy.oid], copy) for copy in stored if copy.oid in whole]
+    failures = send_all(pairs, "repair")
+    for copy, reason in failures:
+        logger.error("%s: not repaired: %s", copy, reason)
+    failed = {copy for copy, _ in failures}
+    repaired = [(source, copy) for source, copy in pairs if copy not in failed]
+    for source, copy in repaired:
+        logger.info("%s: repaired from %s", copy, source.place)
     cached = {each.copy.path for each in results if each.copy.place == CACHE and each.state == OK}
-    cached |= {copy.path for copy in mended if copy.place == CACHE}
-    return len(mended) + _restore_workspace(results, cached, aside)
+    cached |= {copy.path for _, copy in repaired if copy.place == CACHE}
+    return len(repaired) + _restore_workspace(results, cached, aside)
 
 
 def _cost(copy: Copy) -> int:
     return {CACHE: 0, WORKSPACE: 1}.get(copy.place, 2)
-
-
-def _replace(bad: Copy, source: Copy) -> bool:
-    try:
-        if bad.place == CACHE or bad.fs.protocol == "local":
-            with replacing(Path(bad.path)) as temporary:
-                _fetch(source, temporary)
-                temporary.chmod(0o444)
-        else:
-            with tempfile.TemporaryDirectory() as folder:
-                temporary = Path(folder, "object")
-                _fetch(source, temporary)
-                bad.fs.put_file(str(temporary), bad.path)
-    except REMOTE_ERRORS as error:
-        _log_failure(bad, error)
-        return False
-    logger.info("%s: repaired from %s", bad, source.place)
-    return True
-
-
-def _log_failure(bad: Copy, error: BaseException) -> None:
-    logger.error("%s: not repaired: %s; %s", bad, explain(error).found, explain(error).advice)
-
-
-def _fetch(source: Copy, target: Path) -> None:
-    source.fs.get_file(source.path, str(target))
-    with target.open("rb") as file:
-        fetched = hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False))
-    if fetched.hexdigest() != source.oid.removesuffix(".dir"):
-        raise InputError(f"{source} changed while it was read: repeat")
 
 
 def _restore_workspace(results: Sequence[Result], cached: set[str], aside: Path) -> int:
@@ -93,20 +61,20 @@ def _restore_workspace(results: Sequence[Result], cached: set[str], aside: Path)
         if not copy.output.use_cache:
             logger.error("%s: Git keeps it, not DVC: git checkout -- %s", copy, copy.name)
     # The files of a directory whose listing has only now come back: the next time.
-    mendable = [
+    repairable = [
         copy
         for copy in wrong
         if copy.output.use_cache
         and not copy.is_directory
         and (copy.oid == NOTHING or _object(copy) in cached)
     ]
-    if not mendable:
+    if not repairable:
         return 0
     folder = _new_folder(aside)
-    mended = sum(_restore(copy, folder) for copy in mendable)
+    repaired = sum(_restore(copy, folder) for copy in repairable)
     if not any(folder.iterdir()):
         folder.rmdir()
-    return mended
+    return repaired
 
 
 def _object(copy: Copy) -> str:
@@ -137,7 +105,7 @@ def _restore(copy: Copy, folder: Path) -> bool:
             transfer(cache.fs, _object(copy), copy.fs, str(temporary), links=links)
             _put_aside(copy, folder)
     except OSError as error:
-        _log_failure(copy, error)
+        logger.error("%s: not repaired: %s; %s", copy, explain(error).found, explain(error).advice)
         return False
     logger.info("%s: repaired from %s", copy, CACHE)
     return True

@@ -10,6 +10,7 @@ from botocore import exceptions as boto
 from dvc.exceptions import DvcException
 
 from src.core.cli import InputError
+from tools.remote.finding import Stopped, fail
 
 # What reading or writing a remote may raise: s3fs turns the server's refusals into OSError and
 # lets botocore's own exceptions (no credentials, no connection) through.
@@ -18,7 +19,7 @@ REMOTE_ERRORS = (OSError, boto.BotoCoreError)
 
 @dataclass(frozen=True)
 class Explanation:
-    """What happened and what mends it."""
+    """What happened and the cure."""
 
     found: str
     advice: str
@@ -57,10 +58,10 @@ CODES = {
     "AllAccessDisabled": _DENIED,
     "403": Explanation("the server refuses, and does not say why", _KEYS),
     "NoSuchBucket": Explanation(
-        "the bucket does not exist", "create it, or mend the URL: make remote URL=s3://..."
+        "the bucket does not exist", "create it, or correct the URL: make remote URL=s3://..."
     ),
     "InvalidBucketName": Explanation(
-        "the bucket's name is not allowed", "mend the URL: make remote URL=s3://..."
+        "the bucket's name is not allowed", "correct the URL: make remote URL=s3://..."
     ),
     "PermanentRedirect": _ELSEWHERE,
     "AuthorizationHeaderMalformed": _ELSEWHERE,
@@ -140,6 +141,17 @@ def explain(error: BaseException) -> Explanation:
     if isinstance(error, OSError) and error.errno in _NUMBERS:
         return _NUMBERS[error.errno]
     return Explanation(f"{type(error).__name__}: {error}", _UNKNOWN)
+
+
+@contextmanager
+def failing(what: str, where: str = "") -> Iterator[None]:
+    """Turn a failure of the remote into a finding about `what` that ends a chain of checks."""
+    try:
+        yield
+    except REMOTE_ERRORS as error:
+        explanation = explain(error)
+        found = f"{explanation.found} ({where})" if where else explanation.found
+        raise Stopped(fail(what, found, explanation.advice)) from error
 
 
 @contextmanager

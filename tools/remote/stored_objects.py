@@ -2,7 +2,8 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import md5
 from typing import Any, TypeAlias
@@ -19,6 +20,7 @@ from tools.remote.s3_errors import REMOTE_ERRORS
 Progress: TypeAlias = Callable[[int], object]
 # Large enough that the threads seldom wait for the interpreter, small enough for many threads.
 CHUNK = 4 << 20
+LOOKUPS = 16
 WORKSPACE, CACHE = "workspace", "cache"
 NOTHING = ""  # the hash of what should not be there
 
@@ -147,6 +149,51 @@ def copies(repo: Repo, remote: str | None) -> Iterator[Copy]:
             oid = out.hash_info.value
             yield Copy(WORKSPACE, str(out), oid, out.fs_path, out.fs, out)
             yield from _in_stores(out, str(out), oid, places)
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What a remote has of `wanted`, by names, sizes and the checksums that it remembers."""
+
+    wanted: Sequence[Copy]
+    missing: list[Copy]
+    lost: list[Copy]  # those of `missing` that the cache does not have either
+    resized: list[Copy]  # of another size than in the cache
+    doubtful: list[Copy]  # with another checksum: damaged, or encrypted by the server
+
+    @classmethod
+    def take(cls, wanted: Sequence[Copy], cached: Mapping[str, int]) -> "Inventory":
+        """Ask for each of `wanted`; `cached` has the sizes of `cached_sizes`."""
+        with ThreadPoolExecutor(LOOKUPS) as pool:
+            found = list(zip(wanted, pool.map(_info, wanted), strict=True))
+        missing = [copy for copy, info in found if info is None]
+        present = [(copy, info) for copy, info in found if info is not None]
+        return cls(
+            wanted,
+            missing,
+            [copy for copy in missing if copy.oid not in cached],
+            [copy for copy, info in present if info["size"] != cached.get(copy.oid, info["size"])],
+            [copy for copy, info in present if _has_other_checksum(copy, info)],
+        )
+
+
+def cached_sizes(wanted: Iterable[Copy]) -> dict[str, int]:
+    """Return the bytes of each object of the cache that is there, by its hash."""
+    cached = {copy.oid: copy for copy in wanted if copy.place == CACHE}
+    return {oid: info["size"] for oid, copy in cached.items() if (info := _info(copy))}
+
+
+def _info(copy: Copy) -> dict[str, Any] | None:
+    try:
+        return dict(copy.fs.info(copy.path))
+    except FileNotFoundError:
+        return None
+
+
+def _has_other_checksum(copy: Copy, info: Mapping[str, Any]) -> bool:
+    # Of an upload in parts the server remembers no md5.
+    etag = str(info.get("ETag", "")).strip('"')
+    return len(etag) == 32 and etag != copy.oid.removesuffix(".dir")
 
 
 def listing(out: Output, places: Iterable[tuple[str, HashFileDB]]) -> dict[str, str] | None:
