@@ -31,7 +31,7 @@ from tqdm import tqdm
 from urllib3 import Retry
 
 from src.core.cli import InputError
-from src.sources.origins.cache import Cache
+from src.sources.local.cache import Cache
 
 PARALLEL_DOWNLOADS = 8
 TIMEOUT = 60  # seconds without a byte

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from src.core.cli import InputError
-from src.sources.origins.cache import Cache
+from src.sources.local.cache import Cache
 from src.sources.synthesis.packages import Package, fetch_members
 from tests.helpers.package_index import Index, member
 from tests.helpers.servers import Server
