@@ -162,13 +162,13 @@ def metadata(folder: Path) -> None:
         mock.patch.object(metadata_stage, "ShardReader", _Reader),
         mock.patch.object(metadata_stage, "measure", partial(_measures, hashes)),
     ):
-        metadata_stage.main(["raw", "metadata.csv", "metadata.arrow", "metadata.json"])
+        metadata_stage.main(["raw", "metadata.csv", "metadata.parquet", "metadata.json"])
 
 
 def split(folder: Path) -> None:
     """Run the stage `split` for all that balance allows."""
     os.chdir(folder)
-    split_stage.main(["metadata.arrow", "splits.csv", "split.json"])
+    split_stage.main(["metadata.parquet", "splits.csv", "split.json"])
 
 
 def duplicates(folder: Path) -> None:

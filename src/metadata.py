@@ -22,13 +22,13 @@ from src.core.cli import InputError, run
 from src.core.files import write_json
 from src.core.hashing import count_distinct, group_keys, image_keys
 from src.core.params import STRICT, load_params
-from src.core.tables import FAKE, LABELS, REAL, compact, write_table
+from src.core.tables import FAKE, LABELS, REAL, compact, write_parquet, write_table
 from src.dataset.columns import METADATA
 from src.dataset.image_stats import Measures, measure
 from src.dataset.near_duplicates import content_keys, merged_groups
 from src.dataset.parallel import map_images
 from src.dataset.raw import read_index
-from src.dataset.sampling_index import SOURCE_COLUMNS, write_catalogue
+from src.dataset.sampling import SAMPLING, representative_keys
 from src.images.decode import UndecodableImage
 from src.images.shards import ShardReader
 
@@ -50,7 +50,7 @@ class MetadataParams:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("raw", "metadata_csv", "metadata_arrow", "metrics_json"):
+    for name in ("raw", "metadata_csv", "metadata_parquet", "metrics_json"):
         parser.add_argument(name, type=Path)
     args = parser.parse_args(argv)
     params = load_params(MetadataParams, "metadata")
@@ -65,8 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     metadata["group"] = merged_groups(metadata, params.max_hash_distance)
     metrics = summary(metadata, given_groups, unreadable, contradictions)
     write_table(metadata, args.metadata_csv, METADATA)
-    metadata = metadata[SOURCE_COLUMNS]
-    write_catalogue(metadata, args.metadata_arrow)
+    metadata["group_key"] = representative_keys(metadata)
+    write_parquet(metadata, args.metadata_parquet, SAMPLING)
     write_json(metrics, args.metrics_json)
 
 

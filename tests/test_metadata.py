@@ -46,7 +46,7 @@ def run_stage(
     Path("params.yaml").write_text(
         NUMBERS.format(max_unreadable, max_contradictions, max_hash_distance)
     )
-    metadata.main([str(raw), "metadata.csv", "metadata.arrow", "metrics.json"])
+    metadata.main([str(raw), "metadata.csv", "metadata.parquet", "metrics.json"])
     return read_table(Path("metadata.csv"), METADATA).set_index("image_id")
 
 

@@ -14,12 +14,11 @@ from src import split
 from src.core.cli import InputError
 from src.core.files import read_json
 from src.core.hashing import image_keys
-from src.core.tables import FAKE, REAL, read_table
+from src.core.tables import FAKE, REAL, read_table, write_parquet
 from src.dataset.columns import SPLIT_TABLE
-from src.dataset.sampling_index import write_catalogue
-from src.splitting.assignment import assign_splits
-from src.splitting.draw import SplitParams, balanced_split, draw, split_table
-from src.splitting.summary import summary
+from src.dataset.sampling import SAMPLING, representative_keys
+from src.splitting.assignment import SplitParams
+from tests.helpers.splitting import assigned, balanced_split, drawn, metrics_of, split_table
 
 # method -> label, {category: images}
 SOURCES = {
@@ -91,18 +90,18 @@ def random_metadata(seed: int) -> pd.DataFrame:
 @few
 @given(seed=SEEDS)
 def test_classes_and_their_categories_are_equal_in_every_split(seed: int) -> None:
-    drawn = balanced_split(METADATA_ALL, split_params(seed=seed))
-    counts = drawn.groupby(["split", "category", "label"]).size().unstack()
+    taken = balanced_split(METADATA_ALL, split_params(seed=seed))
+    counts = taken.groupby(["split", "category", "label"]).size().unstack()
     assert (counts[REAL] == counts[FAKE]).all()
-    assert set(drawn["category"]) == {"face", "cat", "room"}
+    assert set(taken["category"]) == {"face", "cat", "room"}
 
 
 @few
 @given(seed=SEEDS, n=st.integers(20, 100))
-def test_the_number_asked_for_is_drawn(seed: int, n: int) -> None:
-    drawn = balanced_split(METADATA_ALL, split_params(seed=seed, images_per_class=n))
-    assert drawn.groupby("label").size().to_dict() == {REAL: n, FAKE: n}
-    share = drawn["split"].value_counts() / len(drawn)
+def test_the_number_wanted_is_drawn(seed: int, n: int) -> None:
+    taken = balanced_split(METADATA_ALL, split_params(seed=seed, images_per_class=n))
+    assert taken.groupby("label").size().to_dict() == {REAL: n, FAKE: n}
+    share = taken["split"].value_counts() / len(taken)
     assert share["test"] == pytest.approx(0.2, abs=1 / n)
     assert share["val"] == pytest.approx(0.1, abs=1 / n)
 
@@ -124,14 +123,14 @@ def test_methods_are_equal_where_the_data_allow(seed: int) -> None:
 def test_no_group_crosses(seed: int, match: bool, fold: int) -> None:
     table = random_metadata(seed)
     params = split_params(seed=seed, match_categories=match, fold=fold)
-    assigned = table.assign(split=assign_splits(table, params))
-    assert (assigned.groupby("group")["split"].nunique() == 1).all()
+    by_split = table.assign(split=assigned(table, params))
+    assert (by_split.groupby("group")["split"].nunique() == 1).all()
     try:
-        drawn = draw(table, params)
+        split = drawn(table, params)
     except InputError:
         return  # too few images of a class in a split
-    assert summary(table, drawn)["leaked_groups"] == 0
-    counts = split_table(table, drawn).groupby(["split", "label"]).size().unstack()
+    assert metrics_of(table, split)["leaked_groups"] == 0
+    counts = split_table(table, split).groupby(["split", "label"]).size().unstack()
     assert (counts[REAL] == counts[FAKE]).all()
 
 
@@ -141,8 +140,8 @@ def test_row_order_does_not_matter(seed: int, order: int) -> None:
     table = random_metadata(seed)
     shuffled = table.sample(frac=1, random_state=order, ignore_index=True)
     params = split_params(seed=seed)
-    one = pd.Series(assign_splits(table, params), table["image_id"]).sort_index()
-    other = pd.Series(assign_splits(shuffled, params), shuffled["image_id"]).sort_index()
+    one = pd.Series(assigned(table, params), table["image_id"]).sort_index()
+    other = pd.Series(assigned(shuffled, params), shuffled["image_id"]).sort_index()
     pd.testing.assert_series_equal(one, other)
     shuffled = METADATA_ALL.sample(frac=1, random_state=order)
     pd.testing.assert_frame_equal(
@@ -168,7 +167,7 @@ def test_a_larger_draw_contains_the_smaller(seed: int, n: int, more: int, match:
 def test_every_image_is_in_the_test_set_of_exactly_one_fold(seed: int, folds: int) -> None:
     table = random_metadata(seed)
     in_test = sum(
-        assign_splits(
+        assigned(
             table, split_params(seed=seed, test_fraction=1 / folds, val_fraction=0.05, fold=fold)
         )
         == "test"
@@ -177,34 +176,34 @@ def test_every_image_is_in_the_test_set_of_exactly_one_fold(seed: int, folds: in
     np.testing.assert_array_equal(in_test, 1)
 
 
-def test_splits_of_every_kind_have_their_share() -> None:
+def test_splits_of_every_stratum_have_their_share() -> None:
     table = make_metadata({"a": (REAL, {"x": 1000, "y": 40}), "b": (FAKE, {"x": 500})})
-    table["split"] = assign_splits(table, split_params())
+    table["split"] = assigned(table, split_params())
     counts = table.groupby(["method", "category", "split"]).size().unstack()
     expected = np.outer([1000, 40, 500], [0.2, 0.7, 0.1])
     counts = counts[["test", "train", "val"]]
     assert np.abs(counts.to_numpy() - expected).max() <= 1
 
 
-def test_small_kinds_are_not_all_in_one_fold() -> None:
+def test_small_strata_are_not_all_in_one_fold() -> None:
     table = make_metadata({"a": (REAL, {f"c{i}": 1 for i in range(500)})})
     for fold in range(5):
-        in_test = assign_splits(table, split_params(fold=fold)) == "test"
+        in_test = assigned(table, split_params(fold=fold)) == "test"
         assert 60 < in_test.sum() < 140
 
 
 def test_a_derived_fake_follows_its_photograph() -> None:
     table = make_metadata({"photos": (REAL, {"x": 50}), "upscaled": (FAKE, {"x": 50})})
     table["group"] = [f"photos/x{i}" for i in range(50)] * 2
-    drawn = balanced_split(table, split_params())
-    assert drawn.groupby("split").size().to_dict() == {"test": 20, "train": 70, "val": 10}
-    assert (drawn.groupby("group").size() == 2).all()
+    taken = balanced_split(table, split_params())
+    assert taken.groupby("split").size().to_dict() == {"test": 20, "train": 70, "val": 10}
+    assert (taken.groupby("group").size() == 2).all()
 
 
 def test_the_most_that_balance_allows() -> None:
     table = make_metadata({"photos": (REAL, {"x": 1000}), "gan": (FAKE, {"x": 300})})
-    drawn = balanced_split(table, split_params())
-    assert drawn.groupby("split").size().to_dict() == pytest.approx(
+    taken = balanced_split(table, split_params())
+    assert taken.groupby("split").size().to_dict() == pytest.approx(
         {"test": 120, "train": 420, "val": 60}, abs=4
     )
 
@@ -214,7 +213,8 @@ def test_the_most_that_balance_allows() -> None:
     [
         (
             {"images_per_class": 500},
-            r"train needs 350 images of each class and has 1\d\d .*lama \d",
+            r"split.images_per_class = 500: train needs 350 images of each class and has 1\d\d "
+            r".*fake lama \d.*\); set it to at most 1\d\d, download more",
         ),
         ({"fold": 5}, r"split.fold = 5: .* folds 0 to 4"),
         ({"test_fraction": 0.9}, r"must be below 1"),
@@ -237,11 +237,15 @@ def test_classes_without_a_common_category() -> None:
     assert len(balanced_split(table, split_params(match_categories=False))) == 100
 
 
-def test_too_few_images_for_every_split() -> None:
-    table = make_metadata({"a": (REAL, {"x": 2}), "b": (FAKE, {"x": 2})})
-    with pytest.raises(InputError, match=r"needs 1 images of each class and has 0") as error:
-        balanced_split(table, split_params())
-    assert "ask for" not in str(error.value)  # no number of images helps a split that has none
+@pytest.mark.parametrize(("real", "fake"), [(2, 2), (3, 2), (1, 50)])
+def test_too_few_images_for_every_split(real: int, fake: int) -> None:
+    table = make_metadata({"a": (REAL, {"x": real}), "b": (FAKE, {"x": fake})})
+    for images_per_class in (None, 1, 100):
+        params = split_params(images_per_class=images_per_class)
+        message = r"too few images: .* train \d, val \d, test \d, and it takes \d of each class"
+        with pytest.raises(InputError, match=message) as error:
+            balanced_split(table, params)
+        assert "set it to" not in str(error.value)  # no number of images helps
 
 
 def smallest(**changes: Any) -> int:
@@ -264,9 +268,9 @@ def test_a_share_that_rounds_to_nothing_asks_for_the_fewest_that_do(
     changes = dict(zip(("val_fraction", "test_fraction"), fractions, strict=True))
     least = smallest(**changes)
     for number in range(1, least):
-        with pytest.raises(InputError, match=f"rounds to 0 of .*; ask for at least {least}$"):
+        with pytest.raises(InputError, match=f"rounds to 0; set it to {least} to \\d+$"):
             balanced_split(METADATA_ALL, split_params(images_per_class=number, **changes))
-    with pytest.raises(InputError, match=f"share of {split} rounds to 0 of {least - 1} images"):
+    with pytest.raises(InputError, match=f"= {least - 1}: the share of {split} rounds to 0"):
         balanced_split(METADATA_ALL, split_params(images_per_class=least - 1, **changes))
 
 
@@ -274,7 +278,7 @@ def test_a_share_that_rounds_to_nothing_of_all_there_is() -> None:
     table = make_metadata({"a": (REAL, {"x": 30}), "b": (FAKE, {"x": 30})})
     params = split_params(val_fraction=0.01, test_fraction=0.5, images_per_class=None)
     place = table.assign(given_split=["val", "test", "train"] * 20)
-    with pytest.raises(InputError, match=r"val rounds to 0 of (\d+) .* no more than \1: download"):
+    with pytest.raises(InputError, match=r"train \d+, val \d+, test \d+, and it takes \d+"):
         balanced_split(place, replace(params, honour_given_split=True))
 
 
@@ -285,8 +289,9 @@ def test_stage_writes_the_table_and_the_metrics(
     numbers = "images_per_class: 60, test_fraction: 0.2, val_fraction: 0.1, fold: 0"
     rest = "match_categories: true, honour_given_split: false, holdout_methods: [], seed: 1"
     Path("params.yaml").write_text(f"split: {{{numbers}, {rest}}}\n")
-    write_catalogue(METADATA_ALL, Path("metadata.arrow"))
-    split.main(["metadata.arrow", "splits.csv", "metrics.json"])
+    metadata = METADATA_ALL.assign(group_key=representative_keys(METADATA_ALL))
+    write_parquet(metadata, Path("metadata.parquet"), SAMPLING)
+    split.main(["metadata.parquet", "splits.csv", "metrics.json"])
     table = read_table(Path("splits.csv"), SPLIT_TABLE)
     assert table["image_id"].is_monotonic_increasing
     metrics = read_json(Path("metrics.json"))

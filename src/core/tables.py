@@ -6,8 +6,9 @@ from typing import BinaryIO
 
 import pandas as pd
 import pyarrow as pa
-from pyarrow import csv
+from pyarrow import csv, parquet
 
+from src.core.arrays import BoolArray
 from src.core.cli import InputError
 from src.core.files import replacing
 from src.core.hashing import count_distinct
@@ -17,6 +18,8 @@ LABELS = {REAL: "real", FAKE: "fake"}
 SPLITS = ("train", "val", "test")
 HOLDOUT = "holdout"  # a split beside SPLITS: methods that training never sees
 FAMILIES = ("real", "gan", "diffusion", "other")
+
+REPEATED = ("method", "family", "category", "given_split", "shard")  # many rows have the same text
 
 Schema = Mapping[str, pa.DataType]
 
@@ -94,6 +97,47 @@ def write_table(table: pd.DataFrame, path: Path, schema: Schema) -> None:
         _write_piecewise(table, path, schema, "none")
     except pa.ArrowInvalid:  # some text holds what CSV gives a meaning: Arrow quotes all or none
         _write_piecewise(table, path, schema, "needed")
+
+
+def write_parquet(table: pd.DataFrame, path: Path, schema: Schema) -> None:
+    """Write the columns of `schema` as Parquet, which is read in a tenth of the time of CSV."""
+    content = pa.Table.from_pandas(
+        table[list(schema)], pa.schema(list(schema.items())), preserve_index=False
+    ).replace_schema_metadata()  # pandas' would name versions
+    with replacing(path) as temporary:
+        parquet.write_table(
+            content,
+            temporary,
+            row_group_size=_PIECE,
+            compression="lz4",
+            use_dictionary=[name for name in REPEATED if name in schema],
+        )
+
+
+def read_parquet(
+    path: Path, columns: Sequence[str], is_wanted: BoolArray | None = None
+) -> pd.DataFrame:
+    """Return `columns` of a Parquet file, of all rows or those wanted; REPEATED are categories.
+
+    Raises:
+        InputError: there is no such file, it is damaged, or it lacks a column.
+    """
+    pieces, start = [], 0
+    try:
+        if missing := sorted(set(columns) - set(parquet.read_schema(path).names)):
+            raise InputError(f"{path}: column missing: {missing[0]}; write the file anew")
+        names = [name for name in REPEATED if name in columns]
+        with parquet.ParquetFile(path, read_dictionary=names) as file:
+            for piece in file.iter_batches(_PIECE, columns=list(columns)):
+                is_kept = None if is_wanted is None else is_wanted[start : start + len(piece)]
+                start += len(piece)
+                pieces.append(piece if is_kept is None else piece.filter(pa.array(is_kept)))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; run the stage that writes it") from error
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"{path}: damaged, or no Parquet file; write it anew ({error})") from error
+    table: pd.DataFrame = pa.Table.from_batches(pieces).unify_dictionaries().to_pandas()
+    return table
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:

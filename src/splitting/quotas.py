@@ -11,8 +11,6 @@ import numpy as np
 
 from src.core.arrays import IntArray
 
-Cell = tuple[str, str]  # method, category
-
 
 def apportion(weights: Sequence[float], total: int) -> IntArray:
     """Return `total` units shared out in proportion to `weights`, shape (len(weights),).
@@ -38,28 +36,29 @@ def webster_sequence(weights: Sequence[float], total: int) -> IntArray:
     return owners[order[:total]]
 
 
-def fill(categories: Iterable[str], available: Mapping[Cell, int]) -> dict[Cell, int]:
-    """Return how many images to draw from each cell, that is, method and category.
+def fill(
+    categories: Iterable[str], available: Mapping[tuple[str, str], int]
+) -> dict[tuple[str, str], int]:
+    """Return how many images to draw of each method and category.
 
     One image is drawn for each element of `categories`, from the method with the fewest so far of
     those that have images of that category left: methods come out as equal as the data allow.
     `available` must hold enough images of every category.
     """
-    methods = {method: number for number, method in enumerate(sorted({m for m, _ in available}))}
-    left = {category: [0] * len(methods) for _, category in available}
+    left: dict[str, dict[str, int]] = {category: {} for _, category in available}
     for (method, category), count in available.items():
-        left[category][methods[method]] = count
-    # Images drawn of a method, and which it is, as one number: in order, the next comes first.
-    turns = list(range(len(methods)))
+        left[category][method] = count
+    # Methods by how many of their images are drawn, then by name.
+    turns = sorted({(0, method) for method, _ in available})
     for category in categories:
         of_category = left[category]
-        place = 0
-        while not of_category[turns[place] % len(methods)]:
-            place += 1
-        turn = turns.pop(place)
-        of_category[turn % len(methods)] -= 1
-        insort(turns, turn + len(methods))
+        for place, (drawn, method) in enumerate(turns):
+            if of_category.get(method):
+                of_category[method] -= 1
+                del turns[place]
+                insort(turns, (drawn + 1, method))
+                break
     return {
-        (method, category): count - left[category][methods[method]]
+        (method, category): count - left[category][method]
         for (method, category), count in available.items()
     }

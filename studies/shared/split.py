@@ -1,4 +1,4 @@
-"""data/metadata.csv -> the split of params.yaml but for its fold, or for a generator left out."""
+"""data/metadata.parquet -> the split of params.yaml but for its fold, or without a generator."""
 
 import argparse
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ import pandas as pd
 from src.core.cli import InputError, run
 from src.core.files import write_json
 from src.core.params import load_params
-from src.core.tables import FAKE, read_table, write_table
-from src.dataset.columns import METADATA, SPLIT_TABLE
-from src.splitting.draw import SplitParams, draw, split_table
+from src.core.tables import FAKE, read_parquet, write_table
+from src.dataset.columns import SPLIT_TABLE
+from src.dataset.sampling import COMPARED, images_of
+from src.splitting.assignment import SplitParams
+from src.splitting.draw import draw, read_drawn
 from src.splitting.summary import summary
-
-_READ = [column for column in METADATA if column in {*SPLIT_TABLE, "given_split", "key"}]
 
 
 def generators(metadata: pd.DataFrame, name: str) -> tuple[str, ...]:
@@ -44,21 +44,22 @@ def without(params: SplitParams, names: tuple[str, ...]) -> SplitParams:
 def main(argv: Sequence[str] | None = None) -> None:
     """Split as the main pipeline does, but for one thing."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("metadata_csv", "splits_csv", "metrics_json"):
+    for name in ("metadata_parquet", "splits_csv", "metrics_json"):
         parser.add_argument(name, type=Path)
     change = parser.add_mutually_exclusive_group(required=True)
     change.add_argument("--fold", type=int, help="in place of split.fold")
     change.add_argument("--without", help="a generator or a family that training shall not see")
     args = parser.parse_args(argv)
     params = load_params(SplitParams, "split")
-    metadata = read_table(args.metadata_csv, METADATA, _READ)
+    metadata = read_parquet(args.metadata_parquet, [*COMPARED, "family"])
     if args.without is None:
         params = replace(params, fold=args.fold)
     else:
         params = without(params, generators(metadata, args.without))
-    split = draw(metadata, params)
-    write_table(split_table(metadata, split), args.splits_csv, SPLIT_TABLE)
-    write_json(summary(metadata, split), args.metrics_json)
+    images = images_of(metadata)
+    split = draw(images, params)
+    write_table(read_drawn(args.metadata_parquet, split), args.splits_csv, SPLIT_TABLE)
+    write_json(summary(images, split), args.metrics_json)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from src.images.loader import WORKERS_VARIABLE
 from src.models.shared.blueprint import ModelParams
 from src.models.shared.detector import build_detector
 from src.predict import PredictParams, predict
-from src.splitting.draw import SplitParams, balanced_split
+from src.splitting.assignment import SplitParams
 from studies.robustness.conditions import CLEAN, Condition, RobustnessParams
 from studies.robustness.figure import draw
 from studies.robustness.scores import drawn, scores
@@ -27,6 +27,7 @@ from tests.conftest import ROOT, Project
 from tests.helpers.make_metadata import make_metadata
 from tests.helpers.make_predictions import make_predictions
 from tests.helpers.make_training import make_split
+from tests.helpers.splitting import balanced_split
 
 EVALUATE = EvaluateParams(
     bootstrap_rounds=99,

@@ -99,7 +99,7 @@ def run_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-OUTPUTS = ("data/metadata.csv", "data/metadata.arrow", "metrics/metadata.json")
+OUTPUTS = ("data/metadata.csv", "data/metadata.parquet", "metrics/metadata.json")
 
 
 def outputs(folder: Path) -> list[bytes]:

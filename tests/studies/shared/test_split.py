@@ -8,13 +8,15 @@ import pytest
 
 from src.core.cli import InputError
 from src.core.params import load_params
-from src.core.tables import HOLDOUT, read_table, write_table
-from src.dataset.columns import METADATA, SPLIT_TABLE
-from src.splitting.draw import SplitParams, balanced_split
+from src.core.tables import HOLDOUT, read_table, write_parquet
+from src.dataset.columns import SPLIT_TABLE
+from src.dataset.sampling import SAMPLING, representative_keys
+from src.splitting.assignment import SplitParams
 from studies.shared import split as study
 from studies.shared.split import generators, without
 from tests.conftest import ROOT
 from tests.helpers.make_metadata import make_metadata
+from tests.helpers.splitting import balanced_split
 
 
 @pytest.fixture
@@ -50,8 +52,9 @@ def run_study(
 ) -> pd.DataFrame:
     monkeypatch.chdir(folder)
     (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    write_table(metadata, folder / "metadata.csv", METADATA)
-    study.main([*change, "metadata.csv", "out/splits.csv", "out/split.json"])
+    metadata = metadata.assign(group_key=representative_keys(metadata))
+    write_parquet(metadata, folder / "metadata.parquet", SAMPLING)
+    study.main([*change, "metadata.parquet", "out/splits.csv", "out/split.json"])
     return read_table(folder / "out/splits.csv", SPLIT_TABLE)
 
 
