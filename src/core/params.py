@@ -64,6 +64,8 @@ def _explain(error: ValidationError, section: str, path: Path) -> str:
                 lines.append(f"{key} is not a parameter")
             case "missing" | "missing_argument":
                 lines.append(f"{key} is missing")
+            case "value_error" if not fault["loc"]:  # of several parameters together
+                lines.append(f"{section}: {fault['msg'].removeprefix('Value error, ')}")
             case _:
                 lines.append(f"{key} = {fault['input']!r}: {fault['msg']}")
     return f"{path}: " + "; ".join(lines)

@@ -3,6 +3,7 @@
 import math
 import mmap
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -153,7 +154,7 @@ class BatchLoader:
         pin_memory: bool = False,
     ) -> None:
         """Serve `requests` for at most `batch_size` rows each; 0 workers: in this process."""
-        _single_threaded(0)  # without workers the batches are made right here
+        cv2.setNumThreads(0)  # one process per core already; OpenCV's pool would fight over them
         self._slots, self._pin_memory = _Slots(images, batch_size, workers), pin_memory
         self._ready = DataLoader(
             self._slots,
@@ -161,7 +162,7 @@ class BatchLoader:
             collate_fn=_as_is,
             num_workers=workers,
             multiprocessing_context="fork" if workers else None,  # workers inherit the slots
-            worker_init_fn=_single_threaded,
+            worker_init_fn=_begin_worker,
             persistent_workers=workers > 0,
             prefetch_factor=_AHEAD if workers else None,
             generator=torch.Generator(),  # else every iteration would advance torch's global stream
@@ -227,5 +228,6 @@ def _as_is(batch: Any) -> Any:
     return batch  # `__getitems__` has put it together
 
 
-def _single_threaded(_worker: int) -> None:
-    cv2.setNumThreads(0)  # one process per core already; OpenCV's pool would fight over them
+def _begin_worker(_worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that they work for
+    cv2.setNumThreads(0)

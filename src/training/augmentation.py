@@ -23,7 +23,7 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
 
 Chance = Annotated[float, Field(ge=0, le=1)]  # per image and epoch
 Ordered = AfterValidator(_ordered)
-Sigma = Annotated[float, Field(ge=0)]  # pixels
+Sigma = Annotated[float, Field(ge=0, le=10)]  # pixels
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Quality = Annotated[int, Field(ge=1, le=100)]
 

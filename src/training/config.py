@@ -45,6 +45,20 @@ class TrainParams:
     val_crops_per_side: Annotated[int, Field(gt=0, le=16)]  # see images.GridCrops
     threads: Annotated[int, Field(gt=0, le=256)]  # of the CPU: their number changes the last bits
 
+    def __post_init__(self) -> None:
+        """Check what no parameter shows alone.
+
+        Raises:
+            ValueError: the batch leaves no learning rate.
+        """
+        if self.peak_rate <= FINAL_RATE:
+            raise ValueError(
+                f"learning_rate = {self.learning_rate:g} for batches of learning_rate_batch = "
+                f"{self.learning_rate_batch} is {self.peak_rate:g} for batch_size = "
+                f"{self.batch_size}: raise one, or lower learning_rate_batch, until that is above "
+                f"the {FINAL_RATE:g} that the rate ends at"
+            )
+
     @property
     def peak_rate(self) -> float:
         """The learning rate after warm-up, for `batch_size`."""

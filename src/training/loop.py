@@ -21,7 +21,7 @@ from src.images.loader import Batch, BatchLoader
 from src.inference.scorer import Scorer
 from src.models.shared.detector import Detector
 from src.training.checkpoints import Checkpoint
-from src.training.config import FINAL_RATE, Epoch, TrainingData, TrainParams
+from src.training.config import Epoch, TrainingData, TrainParams
 from src.training.optim import Schedule, WeightAverage, build_optimizer, set_learning_rate
 from src.training.progress import Progress
 from src.training.sampler import BatchSampler
@@ -53,13 +53,6 @@ class GradientTrainer(Trainer):
                 detector cannot do what the parameters ask for.
         """
         super().__init__(detector, data, params, accelerator, workers)
-        if params.peak_rate <= FINAL_RATE:
-            raise InputError(
-                f"train.learning_rate = {params.learning_rate:g} is meant for "
-                f"train.learning_rate_batch = {params.learning_rate_batch}; for train.batch_size = "
-                f"{params.batch_size} that is {params.peak_rate:g}, not above the {FINAL_RATE:g} "
-                "that the rate ends at: raise it, or lower train.learning_rate_batch"
-            )
         self.sampler = BatchSampler(
             data.train.keys,
             params.seed,

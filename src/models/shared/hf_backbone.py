@@ -5,6 +5,7 @@ Its architecture travels with its weights, so that whoever has these needs neith
 
 import inspect
 import json
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -105,6 +106,12 @@ def fetch(backbone: str, revision: str) -> StateDict:
     Raises:
         InputError: there is no such model, it cannot be reached, or it is not one of images.
     """
+    folder = Path(backbone)
+    if backbone.startswith((".", "/", "~")) and not folder.is_dir():
+        raise InputError(
+            f"model.backbone = {backbone!r}: there is no folder {folder.resolve()}: give an "
+            "absolute path (`dvc exp run` with --temp or --queue works in a folder of its own)"
+        )
     transformers = _library()
     try:
         config = transformers.AutoConfig.from_pretrained(backbone, revision=revision)

@@ -16,7 +16,9 @@ from src.models.shared.detector import (
     published_weights,
     save_config,
 )
+from src.models.shared.pretrained import save_weights
 from tests.helpers import ROOT
+from tests.helpers.full_disk import limited_files
 from tests.helpers.make_detectors import CLASSES, random_detector, random_images
 from tests.helpers.make_training import MODEL
 
@@ -66,6 +68,19 @@ def test_pixels_are_normalised_on_the_device() -> None:
 def test_an_unknown_detector_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"not a detector; choose one of \['beit3_base'.*'xray'"):
         replace(MODEL, name="beit4")
+
+
+@pytest.mark.parametrize("name", ["beit3_nano", "npr", "resnet50"])
+def test_a_backbone_that_nobody_takes_is_refused(name: str) -> None:
+    chosen = replace(MODEL, name=name, backbone="resnet18", image_size=64)
+    with pytest.raises(InputError, match=r"model\.backbone = 'resnet18': this detector has a net"):
+        build_detector(chosen, CLASSES, 0)
+
+
+def test_a_full_disk_leaves_no_half_of_a_detector(tmp_path: Path) -> None:
+    with limited_files(5000), pytest.raises(OSError, match=r"File too large: .*d\.safetensors"):
+        save_weights(random_detector().network.state_dict(), tmp_path / "d.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_saved_detector_comes_back(tmp_path: Path) -> None:

@@ -125,9 +125,17 @@ def test_a_model_without_features_of_the_whole_image_is_refused(tmp_path: Path) 
         hf_backbone.fetch(str(tmp_path), "main")
 
 
+def test_a_folder_that_is_not_there_is_said_with_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=rf"there is no folder {tmp_path}/dinov2: give an absolut"):
+        hf_backbone.fetch("./dinov2", "main")
+
+
 def test_a_folder_without_a_model_is_refused_with_the_ways_out(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot load it:.*dvc repro --pull weights.*HF_HOME"):
-        hf_backbone.fetch(f"{tmp_path}/nothing", "main")
+        hf_backbone.fetch(str(tmp_path), "main")
 
 
 class Hub:
