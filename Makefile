@@ -13,6 +13,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # albumentations asks the network for its newest version at import; DVC reports its usage.
 export NO_ALBUMENTATIONS_UPDATE := 1
 export DVC_NO_ANALYTICS := 1
+# A file of DVC's that a kill has cut short is named first, with the command that helps.
+REPRO := python -m tools.dvc_files && dvc repro
 
 .PHONY: help setup plan repro format check deps test test-unit remote s3 doctor verify push pull gate baselines diff compare crossval holdout robustness report bench lock clean
 
@@ -33,7 +35,7 @@ plan: $(READY) ## say what the download stage would fetch, before it does
 	@python -m src.download --plan
 
 repro: $(READY) ## run the whole pipeline, then print the headline metrics
-	dvc repro
+	@$(REPRO)
 	@python -m tools.headline
 
 check: $(READY) ## format, lint, types
@@ -87,19 +89,20 @@ compare: $(READY) ## is B better than A? A=main [B=workspace], any two revisions
 	@python -m studies.compare '$(or $(A),main)' '$(or $(B),workspace)'
 
 crossval: $(READY) ## study: train and judge once per fold, say how much the figures spread
-	dvc repro studies/crossval/dvc.yaml
+	$(REPRO) studies/crossval/dvc.yaml
 	@cat studies/crossval/results/README.md
 
 holdout: $(READY) ## study: leave each generator out of training, say how well it is told all the same
-	dvc repro studies/holdout/dvc.yaml
+	$(REPRO) studies/holdout/dvc.yaml
 	@cat studies/holdout/results/README.md
 
 robustness: $(READY) ## study: test images recompressed, resized, blurred, ...: what is left of the figures
-	dvc repro studies/robustness/dvc.yaml
+	$(REPRO) studies/robustness/dvc.yaml
 	@cat studies/robustness/results/README.md
 
 report: $(READY) ## the last run, with its studies, as one page: report/report.html
-	dvc repro
+	@$(REPRO)
+	@python -m tools.headline
 	dvc repro --single-item --force report/dvc.yaml  # studies may be new: it cannot depend on what need not exist
 
 bench: $(BENCH)/.ready ## measure against other ways, in bench/results.md [JOB=loader one alone] [SCALE=0.01 a trial of a minute or two]

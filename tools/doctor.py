@@ -1,10 +1,12 @@
 """This machine, this checkout and its remotes -> what works and what to do about the rest."""
 
-# Python 3.8 must get as far as to be told that it is too old.
+# Python 3.8 must get as far as to learn that it is too old.
 from __future__ import annotations
 
 import argparse
 import logging
+import os
+import platform
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,8 +15,11 @@ from pathlib import Path
 from tools.remote.check_machine import (
     check_accelerator,
     check_checkout,
+    check_environment_disk,
     check_packages,
     check_python,
+    check_shared_memory,
+    check_system,
 )
 from tools.remote.finding import Finding, Level, fail
 
@@ -31,8 +36,11 @@ def diagnose(machine: bool, full: bool, build: bool) -> Iterator[Finding]:
         yield python
         if python.level is Level.FAIL:
             return  # whatever else is wrong may come from that
+        yield check_system(platform.system())
+        yield from check_environment_disk(Path.cwd(), Path(".venv"))
         yield check_packages(REQUIREMENTS)
         yield check_accelerator()
+        yield from check_shared_memory(Path("/dev/shm"))
     try:
         # Here: a doctor that needs everything healthy could only ever say so.
         from dvc.exceptions import DvcException
@@ -50,7 +58,7 @@ def diagnose(machine: bool, full: bool, build: bool) -> Iterator[Finding]:
         with Repo() as repo:
             yield from check_remotes(repo, full, build)
     except (DvcException, InputError) as error:
-        yield fail("remotes", first_line(error), "mend that first: they were not looked at")
+        yield fail("remotes", first_line(error), "not looked at: the above comes first")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -65,10 +73,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
     levels: Counter[Level] = Counter()
-    for finding in diagnose(not args.remote_only, args.full, args.build):
-        sys.stdout.write(f"{finding}\n")
-        sys.stdout.flush()
-        levels[finding.level] += 1
+    try:
+        for finding in diagnose(not args.remote_only, args.full, args.build):
+            sys.stdout.write(f"{finding}\n")
+            sys.stdout.flush()
+            levels[finding.level] += 1
+    except BrokenPipeError:  # the reader has enough (`| head`): nobody is left to write to
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.exit(1 if levels[Level.FAIL] else 0)
 
 

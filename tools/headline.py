@@ -6,9 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dvc.repo import Repo
+
 from src.core.cli import run
 from src.core.files import read_json
 from src.reporting.titles import HEADLINES, TITLES
+from tools.remote.s3_errors import in_one_line
+from tools.verify import check_pipeline
 
 METRICS = Path("metrics")
 
@@ -27,7 +31,7 @@ def headline(evaluate: dict[str, Any], shortcuts: dict[str, Any]) -> str:
         [
             f"Test images, threshold {evaluate['threshold']:.3f} (frozen on validation):",
             *_table(metrics),
-            "AUROC of what guesses the label without looking properly (0.5 is chance):",
+            "AUROC of guesses from shortcuts alone (0.5 is chance):",
             *_table(probes),
             "Plots: plots/evaluate/overview.png; all in one page: dvc plots show --open",
         ]
@@ -42,8 +46,14 @@ def _table(rows: Mapping[str, tuple[float, float, float]]) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the headline of the last run."""
+    """Print the headline of the last run.
+
+    Raises:
+        InputError: an output of the run is damaged.
+    """
     argparse.ArgumentParser(description=__doc__).parse_args(argv)
+    with in_one_line(), Repo() as repo:
+        check_pipeline(repo)
     documents = (read_json(METRICS / f"{stage}.json") for stage in ("evaluate", "shortcuts"))
     sys.stdout.write(headline(*documents) + "\n")
 

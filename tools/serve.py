@@ -26,7 +26,7 @@ def load_server(folder: Path) -> tuple[S3Server, Identity]:
     """Return the server of `folder` and its owner; both are the same at every call.
 
     The first call draws the credentials and the ports and keeps them, for this user's eyes only, in
-    `server.json`: whatever has been told to use this server finds it again.
+    `server.json`: whatever is configured for this server finds it again.
 
     Raises:
         InputError: `server.json` is not what an earlier call wrote.

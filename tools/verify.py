@@ -2,22 +2,32 @@
 
 import argparse
 import logging
+import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dvc.repo import Repo
 
 from src.core.cli import InputError, run
+from src.core.files import replacing
 from tools.remote.check_remote import check_read
 from tools.remote.rehash import DAMAGED, MISSING, OK, UNEXPECTED, Result, rehash
 from tools.remote.repair import repair
 from tools.remote.s3_errors import in_one_line
-from tools.remote.stored_objects import CACHE, check_locked, copies, default_remote, remotes_in_use
+from tools.remote.stored_objects import (
+    CACHE,
+    WORKSPACE,
+    check_locked,
+    copies,
+    default_remote,
+    remotes_in_use,
+)
 
 logger = logging.getLogger("verify")
 
 ASIDE = Path(".scratch/replaced")
+REBUILD = Path(".scratch/lost.txt")
 SHOWN = 20
 
 
@@ -91,6 +101,25 @@ def _on_remotes(wanted: set[str], repo: Repo) -> list[Result]:
     return [result for result in results if result.state == OK]
 
 
+def check_pipeline(repo: Repo) -> None:
+    """Check every byte of the pipeline's outputs in the workspace, before figures come from them.
+
+    DVC trusts a file whose size and time are those that it remembers.
+
+    Raises:
+        InputError: one is not what dvc.lock says.
+    """
+    pipeline = repo.fs.join(repo.root_dir, "dvc.yaml")
+    here = (copy for copy in copies(repo, None) if copy.place == WORKSPACE)
+    results = rehash([copy for copy in here if copy.output.stage.path == pipeline])
+    bad = [result for result in results if result.state != OK]
+    if bad:
+        raise InputError(
+            f"{len(bad)} of {len(results)} files are not what dvc.lock says, first "
+            f"{bad[0].copy.name} ({bad[0].state}): no figures from them; make verify REPAIR=1"
+        )
+
+
 def report(results: Sequence[Result]) -> None:
     """Log every copy that is not whole, and the sum.
 
@@ -115,9 +144,33 @@ def report(results: Sequence[Result]) -> None:
     unread = sum(number for state, number in states.items() if state not in advice)
     if wrong := len(bad) - unread:
         lines.insert(0, f"{wrong} of {len(results)} copies are not whole")
+    lines += _rebuild(results)
     if unread:
         lines.append(f"{unread} of {len(results)} could not be read, for the reasons above")
     raise InputError("; ".join(lines))
+
+
+def _rebuild(results: Sequence[Result]) -> Iterator[str]:
+    """Yield the commands that make again what has no whole copy here, if there is such a thing.
+
+    The damaged objects go first: DVC would link them instead of keeping what was made.
+    """
+    lost = _lost(results)
+    copies_of_it = [each.copy for each in results if each.copy.oid in lost]
+    if not copies_of_it:
+        return
+    objects = sorted({copy.path for copy in copies_of_it if copy.place == CACHE})
+    stages = dict.fromkeys(copy.output.stage.addressing for copy in copies_of_it)
+    REBUILD.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(REBUILD) as temporary:
+        temporary.write_text(
+            "".join(f"{shlex.quote(path)}\n" for path in objects), encoding="utf-8"
+        )
+    yield (
+        f"{len(objects)} without a whole copy here, listed in {REBUILD}: if make verify REMOTE=1 "
+        f"REPAIR=1 finds none either, build them again: xargs rm -f < {REBUILD}; dvc "
+        f"repro --force --single-item {' '.join(stages)}"
+    )
 
 
 def _log(bad: Sequence[Result]) -> None:

@@ -166,6 +166,29 @@ def test_without_a_lock_it_does_not_say_that_all_is_there(
 
 
 @pytest.mark.slow
+def test_an_experiment_from_before_the_remote_is_named_until_it_is_run_again(
+    tiny: Project, tmp_path: Path
+) -> None:
+    tiny.run("dvc", "exp", "run", "--quiet", "--name", "early", "--set-param", "length=1000")
+    tiny.run("git", "reset", "--quiet", "--hard")
+    tiny.run("dvc", "checkout", "--force")
+    tiny.run("python", "-m", "tools.set_remote", str(tmp_path / "folder"))
+    assert "but not in that of HEAD, experiment early; git commit .dvc/config" in doctor(tiny)
+    tiny.commit("Add a remote")
+    assert "but not in that of experiment early; git commit" in doctor(tiny)
+    tiny.run("dvc", "exp", "remove", "early")
+    assert "but not in that of" not in doctor(tiny)
+
+
+@pytest.mark.slow
+def test_a_reader_that_has_enough_ends_it_without_a_word(tiny: Project) -> None:
+    command = "python -m tools.doctor --remote-only --full | head -c 1; echo ${PIPESTATUS[0]}"
+    printed = tiny.run("bash", "-c", command)
+    assert "Traceback" not in printed
+    assert "BrokenPipe" not in printed
+
+
+@pytest.mark.slow
 def test_a_push_to_a_folder_that_cannot_be_made_is_one_line(tiny: Project, tmp_path: Path) -> None:
     tiny.run("python", "-m", "tools.set_remote", str(tmp_path / "file" / "folder"))
     (tmp_path / "file").touch()

@@ -1,5 +1,6 @@
 """`make verify`: whatever changed, wherever it is kept, is found; and put right on request."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tools.push import push
 from tools.remote.rehash import DAMAGED, MISSING, OK, UNEXPECTED
 from tools.remote.stored_objects import CACHE, WORKSPACE
 from tools.set_remote import set_remote
-from tools.verify import main, report, verify, verify_and_repair
+from tools.verify import check_pipeline, main, report, verify, verify_and_repair
 
 # DVC calls something that a library of its own deprecates.
 pytestmark = [
@@ -336,3 +337,35 @@ def test_objects_on_s3_are_verified_and_repaired(
     wrong = "^remote storage, bucket: the secret key does not belong to the access key"
     with Repo() as repo, pytest.raises(InputError, match=wrong):
         verify(repo, "storage")
+
+
+def test_what_has_no_whole_copy_is_built_again_by_the_commands_that_are_printed(
+    tiny: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = outputs(tiny)
+    for name in ("data/raw/fox.tar", "data/table.csv"):
+        path = object_of(tiny, name)
+        flip_byte(path)
+        (tiny.folder / name).unlink()
+        (tiny.folder / name).hardlink_to(path)
+    assert tiny.repro() == []  # DVC links the damaged objects again
+    assert outputs(tiny) != expected
+    monkeypatch.chdir(tiny.folder)
+    for arguments in ([], ["--repair"]):
+        with pytest.raises(InputError, match="2 without a whole copy here") as caught:
+            main(arguments)
+    (commands,) = re.findall(
+        r"(xargs rm -f < \S+; dvc repro --force --single-item \w+)", str(caught.value)
+    )
+    tiny.run("bash", "-c", commands)
+    assert outputs(tiny) == expected
+    assert found(tiny) == set()
+
+
+@pytest.mark.parametrize("name", ["data/raw/fox.tar", "data/table.csv", "metrics.json"])
+def test_no_figures_come_from_damaged_files(tiny: Project, name: str) -> None:
+    with Repo(str(tiny.folder)) as repo:
+        check_pipeline(repo)
+    flip_byte(tiny.folder / name)
+    with Repo(str(tiny.folder)) as repo, pytest.raises(InputError, match=f"first {name} .DAMAGED"):
+        check_pipeline(repo)

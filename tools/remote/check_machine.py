@@ -22,6 +22,9 @@ from tools.remote.finding import Finding, fail, ok, warn
 OLDEST_PYTHON = (3, 11)
 # What a run of the pipeline writes beside the data: environments, checkpoints, temporary files.
 SPARE_BYTES = 5_000_000_000
+ENVIRONMENT_BYTES = 7_000_000_000
+SHARED_BYTES = 1_000_000_000  # Docker gives 64 MB
+SYSTEMS = ("Linux", "Darwin")
 SETUP = "make setup"
 NO_LOCK = "git checkout dvc.lock; where nobody has built yet: make repro"
 
@@ -35,6 +38,35 @@ def check_python(version: tuple[int, int]) -> Finding:
     return fail("python", found, f"{oldest} or newer is needed: make clean setup PYTHON=...")
 
 
+def check_system(system: str) -> Finding:
+    """Return whether the project runs on this operating system."""
+    if system in SYSTEMS:
+        return ok("system", system)
+    advice = "Linux or macOS is needed; on Windows, WSL 2: wsl --install"
+    return fail("system", system or "unknown", advice)
+
+
+def check_environment_disk(root: Path, prefix: Path) -> Iterator[Finding]:
+    """Yield whether the environment fits where there is none yet."""
+    free = shutil.disk_usage(root).free
+    if not (prefix / ".ready").exists() and free < ENVIRONMENT_BYTES:
+        needed = f"{ENVIRONMENT_BYTES / 1e9:.0f} GB are needed for .venv and the sample"
+        yield fail("disk", f"{free / 1e9:.1f} GB free in {root}, {needed}", "free space")
+
+
+def check_shared_memory(folder: Path) -> Iterator[Finding]:
+    """Yield a warning where the processes that decode images have too little to hand them over."""
+    size = shutil.disk_usage(folder).total if folder.is_dir() else SHARED_BYTES
+    if size < SHARED_BYTES:
+        yield warn(
+            "shared memory",
+            f"{folder} has {size / 1e6:.0f} MB, batches of large images need up to "
+            f"{SHARED_BYTES / 1e9:.0f} GB",
+            "docker run --shm-size=2g (Kubernetes: an emptyDir of medium Memory), or "
+            "REAL_OR_GENERATED_WORKERS=0",
+        )
+
+
 def check_packages(requirements: Path) -> Finding:
     """Return whether what is installed is what `requirements` (pinned, as uv writes it) names."""
     try:
@@ -42,7 +74,9 @@ def check_packages(requirements: Path) -> Finding:
     except ImportError as error:
         return fail("packages", str(error), SETUP)
     except (OSError, ValueError) as error:
-        return fail("packages", str(error), f"git checkout {requirements}, or mend it: make lock")
+        return fail(
+            "packages", str(error), f"git checkout {requirements}, or compile it again: make lock"
+        )
     wanted = [pin for pin in pins if pin.marker is None or pin.marker.evaluate()]
     wrong = [text for pin in wanted if (text := _difference(pin))]
     if not wrong:
@@ -113,8 +147,13 @@ def check_checkout(root: Path) -> Iterator[Finding]:
     from dvc.repo import Repo
 
     from src.core.cli import InputError
+    from tools.dvc_files import unreadable
+    from tools.remote.s3_errors import first_line
     from tools.remote.stored_objects import outputs
 
+    if damaged := [fail("pipeline", *problem) for problem in unreadable(root)]:
+        yield from damaged
+        return
     try:
         with Repo(str(root)) as repo:
             yield _check_lock(root, repo)
@@ -125,7 +164,8 @@ def check_checkout(root: Path) -> Iterator[Finding]:
                 if out.use_cache and not out.cache.exists(out.hash_info.value)
             )
     except (DvcException, InputError) as error:
-        yield fail("pipeline", str(error), "mend dvc.yaml, or dvc.lock with git checkout dvc.lock")
+        advice = "correct dvc.yaml, or restore it: git checkout HEAD -- dvc.yaml dvc.lock"
+        yield fail("pipeline", first_line(error), advice)
         return
     devices = set()
     for what, folder in folders.items():
@@ -141,7 +181,10 @@ def _check_lock(root: Path, repo: Repo) -> Finding:
     # The studies run when somebody asks for them.
     changes = repo.status([str(root / "dvc.yaml")])
     if not changes:
-        return ok("pipeline", "the workspace is what dvc.lock says")
+        return ok(
+            "pipeline",
+            "the workspace is what dvc.lock says, by sizes and times (make verify reads all)",
+        )
     shown = ", ".join(sorted(changes)[:5]) + (", ..." if len(changes) > 5 else "")
     return warn(
         "pipeline",

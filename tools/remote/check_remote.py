@@ -1,6 +1,8 @@
 """The remotes of .dvc/config -> findings, from the configuration to the last stored object."""
 
+import re
 import secrets
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -16,6 +18,8 @@ from tools.remote.s3_errors import REMOTE_ERRORS, error_code, explain, failing
 from tools.remote.stored_objects import copies, remotes_in_use
 from tools.set_remote import SECRETS, WHERE_SECRETS_GO
 
+# refs/exps/<two digits of the base>/<the rest>/<name>; others are DVC's own.
+EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")
 _WRITE = ", write"
 
 
@@ -103,7 +107,14 @@ def _check_configuration(repo: Repo, name: str, what: str) -> Iterator[Finding]:
             "stands in .dvc/config.local only",
             "dvc exp push and dvc plots diff miss it on other commits: make remote URL=...",
         )
-    elif found := [key for key in SECRETS if key in (tracked or {})]:
+    elif untracked := _commits_without(repo, name):
+        yield warn(
+            f"{what}, configuration",
+            f"stands in .dvc/config, but not in that of {', '.join(untracked[:3])}",
+            "git commit .dvc/config; experiments without it are pushed without data, and take "
+            "the remote away where they are applied: run them again, on that commit",
+        )
+    if found := [key for key in SECRETS if key in (tracked or {})]:
         yield fail(
             f"{what}, configuration",
             f".dvc/config holds {found}",
@@ -115,6 +126,21 @@ def _check_configuration(repo: Repo, name: str, what: str) -> Iterator[Finding]:
             "a damaged object would be pulled in silence",
             f"dvc remote modify {name} verify true",
         )
+
+
+def _commits_without(repo: Repo, name: str) -> list[str]:
+    """Return which of HEAD and the experiments do not know the remote."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", repo.root_dir, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+    commits = {"HEAD": "HEAD"} if git("rev-parse", "HEAD").strip() != "HEAD" else {}
+    for ref in git("for-each-ref", "--format=%(refname)", "refs/exps").split():
+        if match := EXPERIMENT.fullmatch(ref):
+            commits[f"experiment {match[1]}"] = ref
+    section = f'remote "{name}"'
+    return [who for who, rev in commits.items() if section not in git("show", f"{rev}:.dvc/config")]
 
 
 def _check_store(remote: Remote, what: str) -> Iterator[Finding]:
@@ -130,7 +156,7 @@ def _check_reading(remote: Remote, what: str) -> Iterator[Finding]:
 
 
 def _check_access(remote: Remote, what: str) -> Finding:
-    # Who may not read is told so, rather than that nothing is there.
+    # Without the right to read, that is the answer, not that nothing is there.
     with failing(f"{what}, read"), suppress(FileNotFoundError):
         remote.fs.cat_file(_probe(remote, secrets.token_bytes(16)))
     return ok(f"{what}, read", "allowed")

@@ -101,7 +101,7 @@ def _is_kept(out: Output) -> bool:
 
 
 class Stores:
-    """Where a repository keeps its objects: the cache and, if asked for, the remotes."""
+    """Where a repository keeps its objects: the cache and, on request, the remotes."""
 
     def __init__(self, repo: Repo, remote: str | None) -> None:
         """Take `remote` as the default remote's name; None leaves all remotes out."""

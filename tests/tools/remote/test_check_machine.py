@@ -4,13 +4,27 @@ import ast
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.conftest import ROOT, Project
-from tools.remote.check_machine import check_checkout, check_disk, check_packages, check_python
+from tools.remote.check_machine import (
+    check_checkout,
+    check_disk,
+    check_environment_disk,
+    check_packages,
+    check_python,
+    check_shared_memory,
+    check_system,
+)
 from tools.remote.finding import Finding, Level, fail, ok, warn
+
+
+def usage(size: int, _folder: Path) -> SimpleNamespace:
+    return SimpleNamespace(total=size, used=0, free=size)
 
 
 def test_a_finding_is_one_line() -> None:
@@ -72,7 +86,9 @@ def test_a_built_checkout_is_well_and_a_changed_one_is_said_to_be(tiny: Project)
     def pipeline() -> Finding:
         return next(check_checkout(tiny.folder))
 
-    assert pipeline() == ok("pipeline", "the workspace is what dvc.lock says")
+    assert str(pipeline()).startswith(
+        "ok    pipeline: the workspace is what dvc.lock says, by sizes"
+    )
     (tiny.folder / "params.yaml").write_text("length: 1\n")
     assert (pipeline().level, "make" in pipeline().found) == (Level.WARN, True)
     (tiny.folder / "dvc.lock").unlink()
@@ -113,3 +129,36 @@ def test_without_its_packages_the_doctor_still_speaks(tmp_path: Path) -> None:
     assert "FAIL  dvc: does not import" in done.stdout
     assert "make setup" in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("system", "level"),
+    [("Linux", Level.OK), ("Darwin", Level.OK), ("Windows", Level.FAIL), ("", Level.FAIL)],
+)
+def test_the_operating_system_is_one_of_those_that_are_known(system: str, level: Level) -> None:
+    assert check_system(system).level == level
+
+
+def test_little_shared_memory_is_named_with_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not list(check_shared_memory(tmp_path / "of another system"))
+    for size, expected in ((64_000_000, 1), (2_000_000_000, 0)):
+        monkeypatch.setattr(shutil, "disk_usage", partial(usage, size))
+        assert len(list(check_shared_memory(tmp_path))) == expected
+    monkeypatch.setattr(shutil, "disk_usage", partial(usage, 64_000_000))
+    (finding,) = check_shared_memory(tmp_path)
+    assert "has 64 MB" in str(finding)
+    assert "--shm-size=2g" in str(finding)
+
+
+def test_without_an_environment_there_must_be_room_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", partial(usage, 6_000_000_000))
+    (finding,) = check_environment_disk(tmp_path, tmp_path / ".venv")
+    assert "6.0 GB free" in str(finding)
+    assert "7 GB are needed" in str(finding)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv/.ready").touch()
+    assert not list(check_environment_disk(tmp_path, tmp_path / ".venv"))
