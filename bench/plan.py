@@ -91,5 +91,7 @@ def section(origin: Path, images_per_method: int) -> dict[str, object]:
         "max_missing": 0,
         "shard_images": 2000,
         "shard_megabytes": 256,
+        "real_names": ["real"],
+        "fake_names": ["fake"],
         "seed": 0,
     }

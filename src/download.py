@@ -16,6 +16,7 @@ from tqdm import tqdm
 from src.core.cli import InputError, run
 from src.core.files import remove_leftovers, replacing
 from src.core.params import STRICT, load_params
+from src.core.tables import FAKE, REAL
 from src.dataset.raw import ShardLimits, write_raw
 from src.sources.shared.combined import Sources
 from src.sources.shared.plan import plan_text
@@ -25,7 +26,7 @@ from src.sources.shared.subset import SubsetParams, choose
 
 logger = logging.getLogger(__name__)
 
-_LOGGED = 10  # images that cannot be had; the manifest lists all of them
+_LOGGED = 10  # missing images; the manifest lists all of them
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -34,13 +35,15 @@ class DownloadParams(SubsetParams):
 
     source: str | tuple[str, ...]
     origin: str | tuple[str, ...]
+    real_names: tuple[str, ...]  # of folders, in source `folder`
+    fake_names: tuple[str, ...]
     max_missing: Annotated[int, Field(ge=0)]
     shard_images: Annotated[int, Field(gt=0)]
     shard_megabytes: Annotated[int, Field(gt=0)]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Fetch the images that the parameters ask for into the directory that is named."""
+    """Fetch the images that the parameters select into the given directory."""
     parser = argparse.ArgumentParser(description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("raw", type=Path, nargs="?")
@@ -48,7 +51,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     quiet_libraries()
     params = load_params(DownloadParams, "download")
-    sources = Sources(build_sources(params.source, params.origin, download=not args.plan))
+    class_names = {REAL: params.real_names, FAKE: params.fake_names}
+    sources = Sources(
+        build_sources(params.source, params.origin, class_names, download=not args.plan)
+    )
     catalogue, licences = sources.catalogue(), sources.licences()
     images = choose(catalogue, licences, params)
     if args.plan:
@@ -59,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def quiet_libraries() -> None:
-    """Let nothing be said twice of a server that does not answer."""
+    """Silence what libraries log about a server that does not answer: our errors say it."""
     logging.getLogger("huggingface_hub").propagate = False  # it writes to stderr itself
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # our errors say what its warnings do
 
@@ -68,7 +74,7 @@ def download(sources: Sources, images: pd.DataFrame, params: DownloadParams, roo
     """Fetch these rows of the catalogue into the directory `root`, which is whole or absent.
 
     Raises:
-        InputError: more than `max_missing` images cannot be had, or the origin does not answer.
+        InputError: more than `max_missing` images are missing, or the origin does not answer.
     """
     missing = dict.fromkeys(images.loc[~images["there"], "image_id"], ABSENT)
     if len(missing) <= params.max_missing:  # otherwise nothing is fetched in vain
@@ -82,7 +88,7 @@ def download(sources: Sources, images: pd.DataFrame, params: DownloadParams, roo
 
 
 def check_missing(missing: Mapping[str, str], images: int, limit: int) -> None:
-    """Log which of `images` cannot be had, and why: the first of them.
+    """Log the first missing images, and why they are.
 
     Raises:
         InputError: they are more than `limit`.
@@ -90,12 +96,12 @@ def check_missing(missing: Mapping[str, str], images: int, limit: int) -> None:
     for image_id, reason in islice(missing.items(), _LOGGED):
         logger.warning("%s: %s", image_id, reason)
     if len(missing) > _LOGGED:
-        logger.warning("and %d more that cannot be had", len(missing) - _LOGGED)
+        logger.warning("and %d more are missing", len(missing) - _LOGGED)
     if len(missing) > limit:
         first, reason = next(iter(missing.items()))
         raise InputError(
-            f"{len(missing)} of {images} images cannot be had, and download.max_missing = {limit}; "
-            f"mend the origin, or raise the limit to go without them. First: {first}: {reason}"
+            f"{len(missing)} of {images} images are missing, and download.max_missing = {limit}; "
+            f"repair the origin, or raise the limit to do without them. First: {first}: {reason}"
         )
 
 

@@ -25,6 +25,7 @@ from src.core.cli import InputError
 from src.dataset.raw import read_index, read_manifest
 from src.download import fetched, main
 from src.images.shards import ShardReader
+from src.sources.folder import CLASS_NAMES
 from src.sources.local.cache import CACHE_VARIABLE, Cache
 from src.sources.origins import open_origin
 from src.sources.origins.in_flight import IN_FLIGHT
@@ -48,6 +49,8 @@ PARAMS: Mapping[str, Any] = {
     "max_missing": 0,
     "shard_images": 4,
     "shard_megabytes": 256,
+    "real_names": ("real",),
+    "fake_names": ("fake",),
     "seed": 0,
 }
 
@@ -69,16 +72,16 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_an_unknown_source_lists_the_known_ones() -> None:
     with pytest.raises(InputError, match=r"download\.source: 'artefact' is unknown; .*'folder'"):
-        build_sources("artefact", "", download=True)
+        build_sources("artefact", "", CLASS_NAMES, download=True)
 
 
 def test_each_source_needs_an_origin() -> None:
     with pytest.raises(InputError, match=r"download\.origin has 1 elements for 2 of .*source"):
-        build_sources(["folder", "folder"], "images", download=True)
+        build_sources(["folder", "folder"], "images", CLASS_NAMES, download=True)
 
 
 def test_a_source_that_yields_another_image_is_a_bug(images: Path) -> None:
-    sources = Sources(build_sources("folder", str(images), download=True))
+    sources = Sources(build_sources("folder", str(images), CLASS_NAMES, download=True))
     drawn = sources.catalogue().head(2)
     with pytest.raises(AssertionError, match="the source yields"):
         list(fetched(_Reversed(sources), drawn))
@@ -148,9 +151,7 @@ def test_images_that_are_gone_stop_the_stage_beyond_the_limit(
     for name in ("glide/images/img000001.jpg", "ffhq/images/img000002.jpg"):
         (folder / name).unlink()
     write_params(tmp_path, folder, max_missing=1)
-    with pytest.raises(
-        InputError, match=r"2 of 16 images cannot be had, and .*max_missing = 1; .*"
-    ):
+    with pytest.raises(InputError, match=r"2 of 16 images are missing, and .*max_missing = 1; .*"):
         main(["raw"])
     assert not (tmp_path / "raw").exists()
     write_params(tmp_path, folder, max_missing=2)
@@ -177,14 +178,14 @@ def test_what_is_listed_but_not_there_is_said_before_anything_is_fetched(
         said = "12 of the 33 images are listed, but not there, more than download.max_missing = 0"
         assert said in capsys.readouterr().out
         sent = server.bytes_sent
-        with pytest.raises(InputError, match="12 of 33 images cannot be had"):
+        with pytest.raises(InputError, match="12 of 33 images are missing"):
             main(["raw"])
         assert server.bytes_sent < sent + 10
         write_params(tmp_path, [f"{server.url}/x.zip"], max_missing=12, **asked)
         caplog.clear()
         main(["raw"])
     assert sum("listed, but not there" in line for line in caplog.messages) == 10
-    assert "and 2 more that cannot be had" in caplog.messages
+    assert "and 2 more are missing" in caplog.messages
     assert len(read_manifest(tmp_path / "raw").missing) == 12
 
 

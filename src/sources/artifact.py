@@ -7,7 +7,6 @@
 Source: Rahman et al. 2023, arXiv:2302.11970.
 """
 
-import io
 import logging
 from collections.abc import Mapping
 
@@ -18,11 +17,19 @@ from numpy.typing import NDArray
 from pyarrow import compute as pc
 
 from src.core.cli import InputError
-from src.core.tables import FAKE, LABELS, REAL, parse_table
-from src.sources.local.cache import Cache, default_cache_path
-from src.sources.origins import Origin, Rows, open_origin
+from src.core.tables import FAKE, LABELS, REAL
+from src.sources.local.cache import Cache
+from src.sources.origins import Origin, Rows
 from src.sources.shared.known_methods import IMAGES, METHODS, family_of, licence_of
-from src.sources.shared.origin_source import NOT_THERE, OriginSource, fetch_into, load, match_names
+from src.sources.shared.origin_source import (
+    NOT_THERE,
+    OriginSource,
+    fetch_into,
+    load,
+    match_names,
+    open_data_set,
+)
+from src.sources.shared.user_table import read_user_table
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +39,10 @@ _COLUMNS = {"image_path": pa.string(), "target": pa.int64(), "category": pa.stri
 _METADATA = r"^(?P<root>(?:.*/)?)(?P<method>[^/]+)/metadata\.csv$"
 _PART = r"(?:Real|Fake)/$"  # of the root, in the layout of the mirror
 # Outside of the data set, or nowhere.
-_NO_PATH = r"^/|(?:^|/)\.\.(?:/|$)|\\|^$"
+_NO_PATH = r"^/|^[A-Za-z]:|(?:^|/)\.\.(?:/|$)|^$"
+# As Windows and scripts write them: images\a.jpg, ./images//a.jpg, images/./a.jpg.
+_SEPARATOR = r"(?:[/\\]+(?:\.[/\\]+)*)"
+_CURRENT_FOLDER = r"^\./"
 _PROBES = 3
 
 
@@ -42,8 +52,7 @@ def build(url: str) -> OriginSource:
     Raises:
         InputError: it is not there, not laid out as expected, or contradicts itself.
     """
-    cache = Cache(default_cache_path())
-    return serve(open_origin(url or DEFAULT_ORIGIN, cache), cache)
+    return serve(*open_data_set(url, DEFAULT_ORIGIN))
 
 
 def is_listed(origin: Origin) -> bool:
@@ -105,11 +114,16 @@ def folders_in_words(origin: Origin, folders: pd.Series, members: pd.Series) -> 
 
 def _read_method(root: str, method: str, content: bytes) -> pd.DataFrame:
     name = f"{root}{method}/metadata.csv"
-    rows = parse_table(io.BytesIO(content), name, _COLUMNS)
+    rows = read_user_table(content, name, _COLUMNS)
+    rows["image_path"] = (
+        rows["image_path"]
+        .str.replace(_SEPARATOR, "/", regex=True)
+        .str.replace(_CURRENT_FOLDER, "", regex=True)
+    )
     wrong = rows["image_path"].str.contains(_NO_PATH)
     if wrong.any():
-        path = rows.loc[wrong, "image_path"].iloc[0]
-        raise InputError(f"{name}: image_path {path!r} leads out of the data set")
+        path, line = rows.loc[wrong, "image_path"].iloc[0], int(wrong.to_numpy().argmax()) + 2
+        raise InputError(f"{name}: image_path {path!r} in line {line} leads out of the data set")
     # Row by row, never by folder: cycle_gan and pro_gan hold both classes. 0 is real, 1 to 6 are
     # kinds of generators.
     if (negative := rows["target"] < REAL).any():

@@ -5,13 +5,16 @@ Source: Bird and Lotfi 2024, doi:10.1109/ACCESS.2024.3356122; Kaggle
 """
 
 from src.core.tables import FAKE, REAL
-from src.sources.local.cache import Cache, default_cache_path
-from src.sources.origins import open_origin
-from src.sources.shared.origin_source import OriginSource, match_names
+from src.sources.shared.origin_source import (
+    OriginSource,
+    match_names,
+    open_data_set,
+    without_copies,
+)
 
 DEFAULT_ORIGIN = "kaggle://birdy654/cifake-real-and-ai-generated-synthetic-images/versions/3"
 _NAME = (
-    r"^(?:.*/)?(?P<given_split>train|test)/(?P<folder>REAL|FAKE)/"
+    r"^(?P<root>(?:.*/)?)(?P<given_split>train|test)/(?P<folder>REAL|FAKE)/"
     r"(?P<file>\d+(?: \((?P<number>\d+)\))?\.(?:jpg|jpeg|png))$"
 )
 # `0000.jpg` is the first class, `0000 (2).jpg` the second: CIFAR-10's order.
@@ -36,9 +39,9 @@ def build(url: str) -> OriginSource:
     Raises:
         InputError: it is not there, or not laid out as expected.
     """
-    cache = Cache(default_cache_path())
-    origin = open_origin(url or DEFAULT_ORIGIN, cache)
+    origin, cache = open_data_set(url, DEFAULT_ORIGIN)
     images = match_names(origin, _NAME, "train|test/REAL|FAKE/0000 (10).jpg")
+    images = without_copies(images, ["given_split", "folder", "file"], origin)
     method = images["folder"].map(_METHODS)
     image_id = method + "/" + images["given_split"] + "/" + images["file"]
     catalogue = images[["given_split", "member"]].assign(

@@ -4,13 +4,16 @@ Source: Kaggle `ciplab/real-and-fake-face-detection`; its description explains t
 """
 
 from src.core.tables import FAKE, REAL
-from src.sources.local.cache import Cache, default_cache_path
-from src.sources.origins import open_origin
-from src.sources.shared.origin_source import OriginSource, match_names
+from src.sources.shared.origin_source import (
+    OriginSource,
+    match_names,
+    open_data_set,
+    without_copies,
+)
 
 DEFAULT_ORIGIN = "kaggle://ciplab/real-and-fake-face-detection/versions/1"
 _NAME = (
-    r"^(?:.*/)?real_and_fake_face/(?P<path>(?:training_real/(?P<real>real)_\d+"
+    r"^(?P<root>(?:.*/)?)real_and_fake_face/(?P<path>(?:training_real/(?P<real>real)_\d+"
     r"|training_fake/(?P<level>easy|mid|hard)_\d+_(?P<edited>[01]{4}))\.(?:jpg|jpeg|png))$"
 )
 _PARTS = ("left eye", "right eye", "nose", "mouth")  # what each digit of the name stands for
@@ -24,9 +27,9 @@ def build(url: str) -> OriginSource:
     Raises:
         InputError: they are not there, or not laid out as expected.
     """
-    cache = Cache(default_cache_path())
-    origin = open_origin(url or DEFAULT_ORIGIN, cache)
+    origin, cache = open_data_set(url, DEFAULT_ORIGIN)
     images = match_names(origin, _NAME, "real_and_fake_face/training_fake/easy_100_1111.jpg")
+    images = without_copies(images, ["path"], origin)
     real = images["real"] == "real"
     method = "ciplab_" + images["level"].mask(real, "real")
     image_id = method + "/" + images["path"]

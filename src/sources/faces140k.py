@@ -3,17 +3,14 @@
 Source: Kaggle `xhlulu/140k-real-and-fake-faces`.
 """
 
-import io
-
 import pandas as pd
 import pyarrow as pa
 
 from src.core.cli import InputError
-from src.core.tables import FAKE, REAL, parse_table
-from src.sources.local.cache import Cache, default_cache_path
-from src.sources.origins import open_origin
+from src.core.tables import FAKE, REAL
 from src.sources.shared.known_methods import UNKNOWN_LICENCE
-from src.sources.shared.origin_source import OriginSource, load, match_names
+from src.sources.shared.origin_source import OriginSource, load, match_names, open_data_set
+from src.sources.shared.user_table import read_user_table
 
 DEFAULT_ORIGIN = "kaggle://xhlulu/140k-real-and-fake-faces/versions/2"
 _TABLES = r"^(?P<root>(?:.*/)?)(?P<part>train|valid|test)\.csv$"
@@ -32,8 +29,7 @@ def build(url: str) -> OriginSource:
     Raises:
         InputError: they are not there, not laid out as expected, or contradict themselves.
     """
-    cache = Cache(default_cache_path())
-    origin = open_origin(url or DEFAULT_ORIGIN, cache)
+    origin, cache = open_data_set(url, DEFAULT_ORIGIN)
     tables = match_names(origin, _TABLES, "train.csv, valid.csv, test.csv")
     contents = load(cache, origin, tables["member"].to_numpy())
     parts = [
@@ -51,7 +47,7 @@ def build(url: str) -> OriginSource:
 
 def _read_part(root: str, part: str, content: bytes) -> pd.DataFrame:
     name = f"{root}{part}.csv"
-    rows = parse_table(io.BytesIO(content), name, _COLUMNS)
+    rows = read_user_table(content, name, _COLUMNS)
     # Three columns say what an image is: never trust one against the others.
     folder = rows["path"].str.extract(rf"^{part}/(real|fake)/[^/]+$")[0]
     pairs = zip(rows["label"].astype(str), rows["label_str"], strict=True)

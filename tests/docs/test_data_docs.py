@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,15 @@ def test_values_on_the_command_line_are_quoted_as_dvc_takes_them(
         "env:DATA_URL",
         "~/my images",
     ]
+
+
+def test_the_example_of_a_new_data_set_passes_the_checks() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    ruff = [sys.executable, "-m", "ruff"]
+    for arguments in (["check", "-"], ["format", "--check", "-"]):
+        command = [*ruff, *arguments, "--stdin-filename", "src/sources/ours.py"]
+        done = subprocess.run(command, input=code, text=True, capture_output=True, cwd=ROOT)
+        assert done.returncode == 0, done.stdout
 
 
 @pytest.fixture

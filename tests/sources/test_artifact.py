@@ -194,7 +194,7 @@ def table(*rows: str) -> bytes:
         ("coco", ["a,a.jpg,1,x"], "'a.jpg' has target 1, but coco is known as real"),
         ("sfhq", ["a,a.jpg,0,x"], "'a.jpg' has target 0, but sfhq is known as fake"),
         ("pro_gan", ["a,a.jpg,0,x", "a,a.jpg,2,x"], "'a.jpg' is listed both as real and as fake"),
-        ("coco", ["a,a.jpg,,x"], "coco/metadata.csv: .*int64"),
+        ("coco", ["a,a.jpg,,x"], "coco/metadata.csv: target '' in line 2 is no whole number"),
         ("coco", ["a,a.jpg,-1,x"], "target -1 is no class"),
         ("coco", ["a,../b/a.jpg,0,x"], "leads out of the data set"),
         ("coco", ["a,/a.jpg,0,x"], "leads out of the data set"),
@@ -286,3 +286,47 @@ def test_real_images(name: str) -> None:
     }
     assert source.prepare(images) == {}
     assert all(content.startswith(b"\xff\xd8") for _, content in source.fetch(images.iloc[::50]))
+
+
+PLAIN = "filename,image_path,target,category\na,images/a.jpg,6,human face\nb,images/b.jpg,0,a cat\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        PLAIN.encode(),
+        PLAIN.replace("/", "\\").encode(),
+        PLAIN.replace("images/", "./images//").encode(),
+        PLAIN.replace(",6,", ",6.0,").replace(",0,", ", 0. ,").encode(),
+        PLAIN.replace(",", ";").encode(),
+        PLAIN.replace(",", "\t").encode(),
+        PLAIN.encode("utf-16"),
+        PLAIN.encode("utf-8-sig").replace(b"\n", b"\r\n"),
+        PLAIN.replace("image_path,target", ' "Image_Path" , TARGET').encode(),
+    ],
+    ids=["plain", "backslash", "dots", "floats", ";", "tab", "utf-16", "windows", "heads"],
+)
+def test_a_table_as_users_edit_it(tmp_path: Path, content: bytes) -> None:
+    files = {"new/metadata.csv": content, "new/images/a.jpg": b"1", "new/images/b.jpg": b"2"}
+    images = artifact.build(str(unpack(tmp_path, files))).catalogue().set_index("image_id")
+    assert images["label"].to_dict() == {"new/images/a.jpg": FAKE, "new/images/b.jpg": REAL}
+    assert images["category"].to_list() == ["human face", "a cat"]
+    assert (images["member"] >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            PLAIN.replace("target", "labels"),
+            "missing: target; found filename, image_path, lab",
+        ),
+        (PLAIN.replace(",6,", ",6.5,"), r"target '6\.5' in line 2 is no whole number"),
+        (PLAIN.replace(",0,", ",real,"), r"target 'real' in line 3 is no whole number"),
+        (PLAIN.replace("images/b", "C:/b"), r"image_path 'C:/b.jpg' in line 3 leads out"),
+    ],
+)
+def test_a_table_that_is_ambiguous_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    files = {"new/metadata.csv": content.encode(), "new/images/a.jpg": b"1"}
+    with pytest.raises(InputError, match=message):
+        artifact.build(str(unpack(tmp_path, files)))

@@ -120,3 +120,23 @@ def test_real_faces140k() -> None:
 def test_real_ciplab() -> None:
     images = ciplab.build(str(real_images("ciplab-mini"))).catalogue()
     assert images.groupby("label").size().to_dict() == {REAL: 120, FAKE: 120}
+
+
+@pytest.mark.parametrize("copy", ["inside/", "real_and_fake_face_detection/deep/"])
+def test_ciplab_twice_in_one_download(tmp_path: Path, copy: str) -> None:
+    files = {name: image(name) for name in CIPLAB}
+    source = ciplab.build(str(unpack(tmp_path, files | {copy + n: c for n, c in files.items()})))
+    assert source.catalogue()["image_id"].is_unique
+    assert len(source.catalogue()) == len(CIPLAB)
+    assert sorted(content for _, content in source.fetch(source.catalogue())) == sorted(
+        files.values()
+    )
+
+
+def test_cifake_twice_beside_itself_counts_once(tmp_path: Path) -> None:
+    files = {name: image(name) for name in CIFAKE}
+    twice = {top + name: c for top in ("a/", "b/") for name, c in files.items()}
+    assert len(cifake.build(str(unpack(tmp_path, twice))).catalogue()) == len(CIFAKE)
+    (tmp_path / "b" / CIFAKE[0]).write_bytes(b"another")
+    with pytest.raises(InputError, match="is in b/ and elsewhere, with another size"):
+        cifake.build(str(tmp_path))

@@ -128,15 +128,15 @@ def test_a_name_that_is_not_utf8_is_named(tmp_path: Path, name: bytes) -> None:
     ("files", "message"),
     [
         (
-            ["0_real/1.jpg", "1_fake/1.jpg"],
-            r"metadata\.csv .* real and fake; .* in 0_real, 1_fake$",
+            ["photos/1.jpg", "made/1.jpg"],
+            r"metadata\.csv .* nature and fake .* in made, photos; other names go into",
         ),
         (
             ["real/1.jpg", "made/1.jpg", "fake/a.txt"],
-            "no image is in a folder fake: .* made, real$",
+            "no image is in a folder fake: .* made, real; ",
         ),
         (["a/real/1.jpg", "a/fake/1.jpg", "b/fake/1.jpg"], "more than one place: a/.*, b/"),
-        ([f"{n}/1.jpg" for n in range(6)], r"its files are in 0, 1, 2, 3, 4, \.\.\.$"),
+        ([f"{n}/1.jpg" for n in range(6)], r"its files are in 0, 1, 2, 3, 4, \.\.\.; "),
     ],
 )
 def test_neither_layout(tmp_path: Path, files: list[str], message: str) -> None:
@@ -274,3 +274,86 @@ def test_family(method: str, label: int, family: str) -> None:
 def test_licence() -> None:
     assert licence_of("coco") == "CC-BY-4.0"
     assert licence_of("brand_new") == "unknown"
+
+
+def catalogue_of(root: Path, *names: str, table: tuple[str, str] | None = None) -> pd.DataFrame:
+    files = {name: name.encode() for name in names}
+    if table:
+        files[table[0]] = table[1].encode()
+    return build(str(unpack(root, files))).catalogue().set_index("path")
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "splits"),
+    [
+        ("train/real/1.jpg", "test/fake/1.jpg", ["train", "test"]),
+        ("Train/REAL/coco/1.jpg", "Validation/FAKE/glide/1.jpg", ["train", "val"]),
+        ("real/train/1.jpg", "fake/testing/1.jpg", ["train", "test"]),
+        ("0_real/1.jpg", "1_fake/1.jpg", ["", ""]),
+        ("train/nature/1.jpg", "val/ai/1.jpg", ["train", "val"]),
+        ("reals/1.jpg", "fakes/1.jpg", ["", ""]),
+    ],
+)
+def test_trees_of_other_people(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, real: str, fake: str, splits: list[str]
+) -> None:
+    with caplog.at_level(logging.INFO):
+        images = catalogue_of(tmp_path, real, fake)
+    assert images.loc[[real, fake], "label"].to_list() == [REAL, FAKE]
+    assert images.loc[[real, fake], "given_split"].to_list() == splits
+    assert set(images["method"]) <= {"real", "fake", "coco", "glide"}
+    assert " is real" in caplog.text
+    assert " is fake" in caplog.text
+
+
+def test_folders_that_each_hold_both_classes_are_methods(tmp_path: Path) -> None:
+    names = [
+        f"set/test/{top}{folder}/1.png"
+        for top in ("biggan/", "progan/car/", "progan/cat/")
+        for folder in ("0_real", "1_fake")
+    ]
+    images = build(str(unpack(tmp_path, dict.fromkeys(names, b"1")))).catalogue()
+    assert len(images) == len(names)
+    assert images["image_id"].is_unique
+    assert set(images["given_split"]) == {"test"}
+    assert images.groupby(["method", "category"]).size().to_dict() == {
+        ("biggan", ""): 2,
+        ("progan", "car"): 2,
+        ("progan", "cat"): 2,
+    }
+
+
+def test_class_names_are_a_parameter(tmp_path: Path) -> None:
+    root = unpack(tmp_path, {"authentic/1.jpg": b"1", "Tampered (CASIA)/1.jpg": b"2"})
+    images = build(str(root), {REAL: ("authentic",), FAKE: ("tampered (casia)",)}).catalogue()
+    assert images["label"].to_list() == [FAKE, REAL]
+
+
+def test_an_imagefolder_of_hugging_face(tmp_path: Path) -> None:
+    labelled = "file_name,label,text\n1.jpg,Real,a\nsub/2.jpg,fake,b\n"
+    images = catalogue_of(
+        tmp_path / "a", "train/1.jpg", "train/sub/2.jpg", table=("train/metadata.csv", labelled)
+    )
+    assert images["label"].to_dict() == {"train/1.jpg": REAL, "train/sub/2.jpg": FAKE}
+    assert set(images["given_split"]) == {"train"}
+    texts = "file_name,text\nreal/1.jpg,a\nfake/2.jpg,b\n"
+    images = catalogue_of(tmp_path / "b", "real/1.jpg", "fake/2.jpg", table=("metadata.csv", texts))
+    assert images["label"].to_dict() == {"real/1.jpg": REAL, "fake/2.jpg": FAKE}
+    with pytest.raises(InputError, match=r"metadata.csv: label '0' is no class name; use one of"):
+        catalogue_of(tmp_path / "c", "1.jpg", table=("metadata.csv", "file_name,label\n1.jpg,0\n"))
+
+
+@pytest.mark.parametrize("where", ["x/.ipynb_checkpoints", "fake/@eaDir", "__MACOSX/real"])
+def test_hidden_folders_are_no_generators(tmp_path: Path, where: str) -> None:
+    files = {"real/1.jpg": b"1", "fake/2.jpg": b"2", f"{where}/3.jpg": b"3"}
+    (tmp_path / "x.zip").write_bytes(zip_of(files))
+    for origin in (tmp_path / "x.zip", unpack(tmp_path / "tree", files)):
+        assert len(build(str(origin)).catalogue()) == 2
+
+
+def test_a_relative_origin_that_is_not_there_says_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=rf"looked for {tmp_path}/none, .* give an absolute path"):
+        build("none")

@@ -135,10 +135,20 @@ def archive_kind(name: str) -> str:
     return next((kind for kind in UNPACKED + COMPRESSED if lower.endswith(kind)), "")
 
 
+def _looked_for(path: Path) -> str:
+    """Return where a relative path was looked for: experiments run in folders of their own."""
+    if path.is_absolute():
+        return ""
+    return (
+        f"; looked for {path.absolute()}, which in an experiment of --temp or --queue is a copy of "
+        "the project: give an absolute path"
+    )
+
+
 def _local(url: str, *, follow_links: bool) -> Place:
     path = Path(url).expanduser()
     if not url or not path.exists():
-        raise InputError(f"download.origin = {url!r}: no such file or directory")
+        raise InputError(f"download.origin = {url!r}: no such file or directory{_looked_for(path)}")
     kind = archive_kind(path.name) if path.is_file() else ""
     if path.is_file() and not kind:
         raise InputError(f"download.origin = {url!r}: neither a directory nor {ARCHIVES}")

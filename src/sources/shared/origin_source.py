@@ -11,10 +11,10 @@ from pyarrow import compute as pc
 from tqdm import tqdm
 
 from src.core.cli import InputError
-from src.sources.local.cache import Cache
+from src.sources.local.cache import Cache, default_cache_path
 from src.sources.local.packs import Packs
 from src.sources.local.prefetch import in_order
-from src.sources.origins import Missing, Origin, Rows
+from src.sources.origins import Missing, Origin, Rows, open_origin
 from src.sources.shared.source import ABSENT, Plan, Provenance
 from src.sources.shared.speed import last_speed, remember_speed
 
@@ -93,6 +93,12 @@ class OriginSource:
         yield from zip(images["image_id"], contents, strict=True)
 
 
+def open_data_set(url: str, default: str = "") -> tuple[Origin, Cache]:
+    """Return the origin at `url`, where it is empty at `default`, and the user's cache for it."""
+    cache = Cache(default_cache_path())
+    return open_origin(url or default, cache), cache
+
+
 def fetch_into(cache: Cache, origin: Origin, rows: Rows) -> dict[int, Missing]:
     """Fetch members into the cache, or check them where they are local; return what is missing."""
     if origin.is_local():
@@ -168,3 +174,27 @@ def match_names(origin: Origin, pattern: str, expected: str) -> pd.DataFrame:
     fields = [field.name for field in found.type]
     columns = {name: group.to_pandas() for name, group in zip(fields, groups, strict=True)}
     return pd.DataFrame(columns).assign(member=rows)
+
+
+def without_copies(images: pd.DataFrame, path: list[str], origin: Origin) -> pd.DataFrame:
+    """Return the images below the shallowest `root`, those with the same `path` once.
+
+    Downloads hold their tree twice, the second time inside itself.
+
+    Raises:
+        InputError: images with the same path differ in size, so that they are no copies.
+    """
+    depth = images["root"].str.count("/")
+    top = images[depth == depth.min()]
+    once = top[~top.duplicated(path)]
+    same = top[path].merge(once[[*path, "member"]], on=path)["member"].to_numpy()
+    different = origin.sizes(top["member"].to_numpy()) != origin.sizes(same)
+    if different.any():
+        first = top[different].iloc[0]
+        raise InputError(
+            f"{origin.url}: {'/'.join(first[path])} is in {first['root'] or '.'} and elsewhere, "
+            "with another size; remove one of them, or set download.origin to the folder to use"
+        )
+    if left_out := len(images) - len(once):
+        logger.warning("%s: a second copy of %d images left out", origin.url, left_out)
+    return once.reset_index(drop=True)

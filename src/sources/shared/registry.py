@@ -7,7 +7,7 @@ from pathlib import Path
 
 from src.core.cli import InputError
 from src.sources.origins import with_archives
-from src.sources.shared.source import BuildSource, Source
+from src.sources.shared.source import BuildSource, ClassNames, Source
 from src.sources.shared.subset import check_known
 
 SOURCES = "src.sources"  # the package of the data sets
@@ -26,9 +26,13 @@ def find_source(name: str) -> BuildSource:
 
 
 def build_sources(
-    names: str | Sequence[str], origins: str | Sequence[str], *, download: bool
+    names: str | Sequence[str],
+    origins: str | Sequence[str],
+    class_names: ClassNames,
+    *,
+    download: bool,
 ) -> list[Source]:
-    """Return the data sets `names`, each from its origin.
+    """Return the data sets `names`, each from its origin; `class_names` are for class folders.
 
     Raises:
         InputError: a name is unknown, there are not as many origins, a source refuses its own, or
@@ -41,5 +45,9 @@ def build_sources(
             f"download.origin has {len(origins)} elements for {len(names)} of download.source; "
             "give one for each, '' where the source knows its own"
         )
-    builds = [partial(find_source(x), origin) for x, origin in zip(names, origins, strict=True)]
+    builds = []
+    for name, origin in zip(names, origins, strict=True):
+        # Folders that say the class are what this one alone has.
+        arguments = (origin, class_names) if name == "folder" else (origin,)
+        builds.append(partial(find_source(name), *arguments))
     return [with_archives(build) if download else build() for build in builds]

@@ -1,6 +1,6 @@
 """Data sets: where their images are and how they are labelled. One module per data set."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,7 +8,7 @@ import pandas as pd
 
 from src.core.arrays import BoolArray, IntArray
 
-# Why an image cannot be had that a data set lists without having it.
+# Reason recorded for images that are listed but missing.
 ABSENT = "listed, but not there"
 
 
@@ -73,5 +73,7 @@ class Source(Protocol):
         """
 
 
-# A source is made from `download.origin`, which is empty for those that know their own.
-BuildSource = Callable[[str], Source]
+# A source is made from `download.origin`, which is empty for those that know their own; `folder` is
+# made from ClassNames as well.
+BuildSource = Callable[..., Source]
+ClassNames = Mapping[int, Sequence[str]]  # of each label: the names of its folders, in any case
