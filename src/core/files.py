@@ -1,8 +1,9 @@
-"""Files that are whole or absent: written beside their final name, then renamed."""
+"""Atomic writes: write to a temporary name, then rename."""
 
-import glob
+import errno
 import json
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator, Mapping
@@ -10,17 +11,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+_FULL = 1 << 20  # bytes that are free on a disk that counts as full
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` on success, delete it on failure.
 
-    Works for files and for directories. The parent directory is created.
+    Works for files and for directories. The parent directory is created, and what killed processes
+    left of earlier attempts is removed.
 
     Raises:
         OSError: it cannot be written (a full disk); the error names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path)
     # Process and thread: two that write the same output must not share a temporary name.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
@@ -32,14 +37,20 @@ def replacing(path: Path) -> Iterator[Path]:
         if error.filename is None:  # a failed write does not know what it was writing
             error.filename = str(path)
         raise
+    except Exception as error:
+        # Writers in other languages have errors of their own for it: safetensors, torch.
+        if shutil.disk_usage(path.parent).free < _FULL or "No space left" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
     finally:
         _remove(temporary)
 
 
 def remove_leftovers(path: Path) -> None:
     """Delete what processes that were killed while replacing `path` left beside it."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.*.tmp"):
-        if not _is_running(int(leftover.name.split(".")[-3])):
+    name = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.\d+\.tmp")
+    for leftover in path.parent.glob(".*.tmp"):
+        if (found := name.fullmatch(leftover.name)) and not _is_running(int(found[1])):
             _remove(leftover)
 
 

@@ -23,6 +23,8 @@ REPEATED = ("method", "family", "category", "given_split", "shard")  # many rows
 
 Schema = Mapping[str, pa.DataType]
 
+# Names may hold line breaks; without this, Arrow cuts its blocks of a megabyte at any of them.
+_PARSE = csv.ParseOptions(newlines_in_values=True)
 _PIECE = 1 << 17  # rows that are written at a time
 
 IDENTITY = {
@@ -58,7 +60,8 @@ def parse_table(
         strings_can_be_null=False,
     )
     try:
-        table: pd.DataFrame = csv.read_csv(content, convert_options=options).to_pandas()
+        read = csv.read_csv(content, None, _PARSE, options)
+        table: pd.DataFrame = read.to_pandas()
     except KeyError as error:
         raise InputError(f"{path}: column missing: {error.args[0]}") from error
     except pa.ArrowInvalid as error:
@@ -93,6 +96,7 @@ def compact(table: pd.DataFrame) -> pd.DataFrame:
 def write_table(table: pd.DataFrame, path: Path, schema: Schema) -> None:
     """Write the columns of `schema`, in its order, as UTF-8 CSV with Unix line ends."""
     _check_values(table, path)
+    _check_texts(table, path, schema)
     try:
         _write_piecewise(table, path, schema, "none")
     except pa.ArrowInvalid:  # some text holds what CSV gives a meaning: Arrow quotes all or none
@@ -162,6 +166,17 @@ def _pieces(table: pd.DataFrame, schema: Schema) -> Iterator[pa.Table]:
             schema=pa.schema(list(schema.items())),
             preserve_index=False,
         )
+
+
+def _check_texts(table: pd.DataFrame, path: Path, schema: Schema) -> None:
+    """Raise if a text is none that UTF-8 can write: a name of bytes in some other encoding."""
+    for column in (name for name in schema if pa.types.is_string(schema[name])):
+        try:
+            pa.array(table[column], pa.string(), from_pandas=True)
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"{path}: {column} {error.object!a} is not valid Unicode; rename what it names"
+            ) from error
 
 
 def _check_values(table: pd.DataFrame, path: Path | str) -> None:

@@ -1,6 +1,7 @@
 """The last line that a user reads."""
 
 import logging
+import signal
 import subprocess
 import sys
 
@@ -37,3 +38,40 @@ def test_importing_a_stage_does_nothing() -> None:
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
     )
     assert done.stdout == "[]\n"
+
+
+def python(code: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", f"import sys, time\nfrom src.core.cli import run\n{code}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_an_interrupt_is_one_line_and_exit_130() -> None:
+    with python("run(lambda: (print('on', flush=True), time.sleep(60)))") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"on\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60)[1] == b"interrupted\n"
+    assert process.returncode == 130
+
+
+@pytest.mark.parametrize("lines", [1, 200_000])  # in the buffer, and beyond it
+def test_a_reader_that_leaves_ends_it_without_a_word(lines: int) -> None:
+    code = f"sys.stdin.read()\nrun(lambda: [print('line') for _ in range({lines})])"
+    with python(code) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        process.stdin.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+def test_a_pipe_of_somebody_else_is_reported() -> None:
+    with pytest.raises(SystemExit) as stop:
+        run(lambda: fail(BrokenPipeError(32, "Broken pipe")))
+    assert "Broken pipe" in str(stop.value.code)

@@ -123,3 +123,37 @@ def test_a_table_for_readers_has_six_digits_and_unix_line_ends(tmp_path: Path) -
     path = tmp_path / "new" / "table.csv"
     write_csv(pd.DataFrame({"name": ["a,b", "c"], "value": [1 / 3, 1e-9]}), path)
     assert path.read_bytes() == b'name,value\n"a,b",0.333333\nc,1e-09\n'
+
+
+NAMES = [
+    "a\nb",
+    "a\r\nb",
+    'a"b',
+    '""',
+    "a,b",
+    "a\0b",
+    "\ufeffa",
+    " a ",
+    "",
+    'x\n"y",\r\nz',
+    "\u2028",
+]
+
+
+@pytest.mark.parametrize("rows", [2, 20_000])  # within one of Arrow's blocks, and beyond
+def test_any_name_survives_at_any_size(tmp_path: Path, rows: int) -> None:
+    names = [f"m/{number}/{NAMES[number % len(NAMES)]}" for number in range(rows)]
+    table = pd.DataFrame({"image_id": names, "category": [name[-3:] for name in names]})
+    schema = {name: PREDICTIONS[name] for name in ("image_id", "category")}
+    write_table(table, tmp_path / "t.csv", schema)
+    found = read_table(tmp_path / "t.csv", schema)
+    assert found["image_id"].tolist() == names
+    assert found["category"].tolist() == table["category"].tolist()
+
+
+@pytest.mark.parametrize("name", ["caf\udce9.jpg", "\ud800"])
+def test_a_name_that_is_no_unicode_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    table = pd.DataFrame({"image_id": ["a", name]}, dtype=object)
+    with pytest.raises(InputError, match=r"image_id '.*\\ud.* is not valid Unicode; rename"):
+        write_table(table, tmp_path / "t.csv", {"image_id": PREDICTIONS["image_id"]})
+    assert list(tmp_path.iterdir()) == []
