@@ -31,7 +31,6 @@ from src.dataset.raw import ShardLimits, write_raw
 from src.sources.local.cache import Cache
 from src.sources.origins import open_origin, with_archives
 from src.sources.origins.addresses import find_place, parse_address
-from src.sources.origins.range_reader import ListedOrigin
 from src.sources.origins.stores import Store, http_store
 from src.sources.shared.origin_source import OriginSource, fetch_into
 from tools.remote.s3_server import Identity, S3Server
@@ -245,7 +244,6 @@ def ours(url: str, names: Sequence[str] | None, target: Path) -> tuple[int, int]
     """Fetch members (None: all) the way sources do; return how many, and the bytes transferred."""
     cache = Cache(target)
     origin = with_archives(lambda: open_origin(url, cache))
-    assert isinstance(origin, ListedOrigin)
     rows = origin.find(origin.names() if names is None else pa.array(names))
     before = origin._store.bytes_read
     assert not fetch_into(cache, origin, rows)
@@ -257,7 +255,6 @@ def ours_to_raw(url: str, target: Path) -> int:
     cache = Cache(target / "cache")
     origin = with_archives(lambda: open_origin(url, cache))
     names = origin.names()
-    assert names is not None
     images = pd.DataFrame({"image_id": names.to_pandas(), "category": "", "given_split": ""})
     images = images.assign(method="m", family="gan", label=FAKE)
     images = images.assign(group=images["image_id"], member=origin.find(names))
@@ -281,7 +278,6 @@ def spans(url: str, names: Sequence[str]) -> list[tuple[int, int]]:
     """Return the ranges that `ours` reads for these members."""
     with tempfile.TemporaryDirectory() as folder:
         origin = open_origin(url, Cache(Path(folder)))
-    assert isinstance(origin, ListedOrigin)
     return [(run.start, run.end) for run in origin._plan(origin.find(pa.array(names)))]
 
 

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import NDArray
 from pyarrow import compute as pc
 
 from src.core.cli import InputError
@@ -24,7 +23,6 @@ from src.sources.shared.known_methods import IMAGES, METHODS, family_of, licence
 from src.sources.shared.origin_source import (
     NOT_THERE,
     OriginSource,
-    fetch_into,
     load,
     match_names,
     open_data_set,
@@ -43,7 +41,6 @@ _NO_PATH = r"^/|^[A-Za-z]:|(?:^|/)\.\.(?:/|$)|^$"
 # As Windows and scripts write them: images\a.jpg, ./images//a.jpg, images/./a.jpg.
 _SEPARATOR = r"(?:[/\\]+(?:\.[/\\]+)*)"
 _CURRENT_FOLDER = r"^\./"
-_PROBES = 3
 
 
 def build(url: str) -> OriginSource:
@@ -57,38 +54,22 @@ def build(url: str) -> OriginSource:
 
 def is_listed(origin: Origin) -> bool:
     """Return whether a metadata.csv of a method is seen among the members of `origin`."""
-    names = origin.names()
-    return names is not None and bool(pc.any(pc.match_substring_regex(names, _METADATA)).as_py())
+    return bool(pc.any(pc.match_substring_regex(origin.names(), _METADATA)).as_py())
 
 
 def serve(origin: Origin, cache: Cache) -> OriginSource:
     """Return ArtiFact in `origin`; all else is as in `build`."""
-    folders = _folders(origin, cache)
+    folders = match_names(origin, _METADATA, "<method>/metadata.csv").sort_values("method")
+    _check_in_one_place(folders, origin)
     contents = load(cache, origin, folders["member"].to_numpy())
     places = zip(folders["root"], folders["method"], contents, strict=True)
     roots = dict(zip(folders["method"], folders["root"], strict=True))
     listed = pd.concat((_read_method(*place) for place in places), ignore_index=True)
     if METHODS.keys() <= roots.keys():
         _compare_with_published(listed, origin)
-    images = _placed(listed, roots, origin, cache)
+    images = _placed(listed, roots, origin)
     licences = {method: licence_of(method) for method in folders["method"]}
     return OriginSource(origin, images, licences, cache)
-
-
-def _folders(origin: Origin, cache: Cache) -> pd.DataFrame:
-    """Return root, method and member of every metadata.csv."""
-    if origin.names() is not None:
-        found = match_names(origin, _METADATA, "<method>/metadata.csv").sort_values("method")
-        _check_in_one_place(found, origin)
-        return found
-    rows = origin.find(pa.array([f"{method}/metadata.csv" for method in METHODS]))
-    found = pd.DataFrame({"root": "", "method": list(METHODS), "member": rows})
-    missing = found["member"].isin(list(fetch_into(cache, origin, rows)))
-    if missing.all():
-        raise InputError(f"{origin.url}: no method of ArtiFact is there, as <method>/metadata.csv")
-    if missing.any():
-        logger.warning("%s: not there: %s", origin.url, ", ".join(found.loc[missing, "method"]))
-    return found[~missing]
 
 
 def _check_in_one_place(found: pd.DataFrame, origin: Origin) -> None:
@@ -161,9 +142,7 @@ def _unique(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     return rows[~repeated]
 
 
-def _placed(
-    images: pd.DataFrame, roots: Mapping[str, str], origin: Origin, cache: Cache
-) -> pd.DataFrame:
+def _placed(images: pd.DataFrame, roots: Mapping[str, str], origin: Origin) -> pd.DataFrame:
     """Return the catalogue, in which each image has found its member; `roots` are of methods."""
     codes, methods = pd.factorize(images["method"])
     image_id = images["method"] + "/" + images["image_path"]
@@ -171,14 +150,14 @@ def _placed(
     def below_root(paths: pd.Series) -> pd.Series:
         return images["method"].map(roots) + paths if any(roots.values()) else paths
 
-    member = _find(origin, cache, below_root(image_id), codes)
+    member = origin.find(pa.array(below_root(image_id)))
     found = np.bincount(codes, member != NOT_THERE, len(methods))
     # One layout a method: what is listed in the other one is not taken for the same image.
     doubtful = np.flatnonzero((found < np.bincount(codes))[codes])
     if len(doubtful):
         paths = images["image_path"].iloc[doubtful]
         names = below_root(images["image_path"]).iloc[doubtful]
-        from_root = _find(origin, cache, names, codes[doubtful])
+        from_root = origin.find(pa.array(names))
         found_from_root = np.bincount(codes[doubtful], from_root != NOT_THERE, len(methods))
         better = (found_from_root > found)[codes[doubtful]]
         _check_layout(images, methods, np.maximum(found, found_from_root), doubtful[better], origin)
@@ -215,17 +194,3 @@ def _check_layout(
     if stray.any():
         method, path = listed.loc[stray, ["method", "image_path"]].iloc[0]
         raise InputError(f"{origin.url}: image_path {path!r} of {method} is in no method's folder")
-
-
-def _find(origin: Origin, cache: Cache, names: pd.Series, codes: NDArray[np.intp]) -> Rows:
-    """Return the member of each name, NOT_THERE for those that are not there."""
-    if origin.names() is not None:
-        return origin.find(pa.array(names))
-    # Names that cannot be looked up are tried: the first images of each method.
-    first = pd.Series(codes).groupby(codes).head(_PROBES).index
-    rows = origin.find(pa.array(names.iloc[first]))
-    there = ~np.isin(rows, list(fetch_into(cache, origin, rows)))
-    chosen = np.isin(codes, codes[first][there])
-    members = np.full(len(codes), NOT_THERE, dtype=np.int64)
-    members[chosen] = origin.find(pa.array(names[chosen]))
-    return members

@@ -69,8 +69,6 @@ def build(url: str, class_names: ClassNames = CLASS_NAMES) -> OriginSource:
 
 def _report_unused(origin: Origin) -> None:
     names = origin.names()
-    if names is None:
-        return
     is_table = pc.match_substring_regex(names, r"^[^/]+/(?:[^/]+/)?metadata\.csv$")
     listed, found = (
         set(pc.unique(pc.replace_substring_regex(some, r"/.*$", "")).to_pylist())
@@ -129,8 +127,6 @@ def _expected(origin: Origin, labels: Mapping[str, int]) -> str:
     )
     layouts = f"<method>/metadata.csv (ArtiFact), or images in folders {classes}"
     names = origin.names()
-    if names is None:
-        return layouts
     found = sorted(pc.unique(pc.replace_substring_regex(names, r"/?[^/]*$", "")).to_pylist())
     listed = ", ".join(folder or "." for folder in found[:_SHOWN])
     return (

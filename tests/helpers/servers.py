@@ -152,7 +152,6 @@ class Kaggle:
     """
 
     archive: bytes
-    files: Mapping[str, bytes]
     ranges: bool = True
     authorization: str = ""  # what it asks for; "" for a public data set
 
@@ -160,8 +159,6 @@ class Kaggle:
         """Answer one request."""
         if request.path == "/storage/archive.zip":
             return part_of(self.archive, request, ranges=self.ranges)
-        if request.path.startswith("/storage/"):
-            return Answer(200, self.files[request.path.removeprefix("/storage/")])
         if self.authorization and request.headers.get("authorization") != self.authorization:
             return Answer(401)
         if request.path == "/api/v1/datasets/view/owner/name":
@@ -170,10 +167,7 @@ class Kaggle:
             return Answer(404)
         if request.query.get("dataset_version_number") != "3":
             return Answer(404)
-        name = request.query.get("file_name", "archive.zip")
-        if name != "archive.zip" and name not in self.files:
-            return Answer(404)
-        return Answer(302, headers={"Location": f"/storage/{name}"})
+        return Answer(302, headers={"Location": "/storage/archive.zip"})
 
 
 @dataclass

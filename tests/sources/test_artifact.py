@@ -62,7 +62,7 @@ def test_every_image_has_its_own_label_and_its_own_bytes(
     assert source.provenance.origin == url
 
 
-@pytest.mark.parametrize("layout", ["loose", "zip", "mirror", "kaggle by ranges", "kaggle by name"])
+@pytest.mark.parametrize("layout", ["loose", "zip", "mirror", "kaggle"])
 def test_the_catalogue_is_the_same_wherever_it_is(
     layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,7 +74,7 @@ def test_the_catalogue_is_the_same_wherever_it_is(
         (tmp_path / "x.zip").write_bytes(zip_of(in_mirror(files) if layout == "mirror" else files))
         images = artifact.build(str(tmp_path / "x.zip")).catalogue()
     else:
-        with Server(Kaggle(zip_of(files), files, ranges="ranges" in layout)) as server:
+        with Server(Kaggle(zip_of(files))) as server:
             monkeypatch.setenv("KAGGLE_API_ENDPOINT", server.url)
             source = artifact.build("kaggle://owner/name/versions/3")
             images = source.catalogue()

@@ -43,7 +43,7 @@ def real_images(name: str) -> Path:
 
 def test_cifake(monkeypatch: pytest.MonkeyPatch) -> None:
     files = {name: image(name) for name in CIFAKE}
-    with Server(Kaggle(zip_of(files), files)) as server:
+    with Server(Kaggle(zip_of(files))) as server:
         monkeypatch.setenv("KAGGLE_API_ENDPOINT", server.url)
         source = cifake.build("kaggle://owner/name/versions/3")
         images = source.catalogue().set_index("image_id")

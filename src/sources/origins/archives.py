@@ -15,16 +15,16 @@ from src.sources.local.cache import Cache, cache_key
 from src.sources.local.paths import HIDDEN_REASON, LeftOut, is_hidden
 from src.sources.origins.addresses import Place, archive_kind
 from src.sources.origins.members import MEMBERS, WHOLE_FILE, joined, table, usable
-from src.sources.origins.range_reader import ListedOrigin, read_part
+from src.sources.origins.range_reader import Origin, read_part
 from src.sources.origins.stores import LocalStore, Missing, Stat, Store
 from src.sources.origins.tars import plain_copy, read_tar_members
 from src.sources.origins.whole_file import NotDownloadedError, readable, whole_file, whole_path
-from src.sources.origins.zips import read_zip_members
+from src.sources.origins.zip_directory import read_zip_members
 
 logger = logging.getLogger(__name__)
 
 
-def open_place(place: Place, cache: Cache, *, whole: bool) -> ListedOrigin:
+def open_place(place: Place, cache: Cache, *, whole: bool) -> Origin:
     """Return the members of a place; `whole`: archives are read from copies on this machine.
 
     Raises:
@@ -50,7 +50,7 @@ def open_place(place: Place, cache: Cache, *, whole: bool) -> ListedOrigin:
     if not len(members):
         raise InputError(f"{place.store.url}: no files there")
     version = "local" if place.store.is_local else version
-    return ListedOrigin(place.store, place.url, version, members, reader.on_disk)
+    return Origin(place.store, place.url, version, members, reader.on_disk)
 
 
 def _everything(store: Store | LocalStore, reader: "_Reader", left_out: LeftOut) -> pa.Table:

@@ -1,4 +1,4 @@
-"""An origin whose members are listed before any is read: loose files, zip and tar archives."""
+"""An origin: the members of a place, listed once, read by ranges."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -33,8 +33,12 @@ class _Run(NamedTuple):
     members: list[tuple[int, Member]]  # with their rows
 
 
-class ListedOrigin:
-    """The members of a table `members.MEMBERS`. May be shared by threads."""
+class Origin:
+    """Members that can be read; a row is the number of one, and stays the same.
+
+    May be shared by threads. `url` is for the manifest: pinned where it can be, without secrets, no
+    path of this machine.
+    """
 
     def __init__(
         self,
@@ -44,10 +48,7 @@ class ListedOrigin:
         members: pa.Table,
         on_disk: Mapping[str, Path],
     ) -> None:
-        """Read `members` from `store`, or from the copies `on_disk` of some of its files.
-
-        `url` and `version` are what the manifest says of it.
-        """
+        """Read a table of MEMBERS from `store`, or from the copies `on_disk` of some files."""
         self.url = url
         self.version = version
         self._store = store

@@ -21,7 +21,7 @@ _LABEL = "label"
 def find_tables(origin: Origin, cache: Cache) -> dict[str, bytes]:
     """Return the content of each such table by its folder; none where there are other tables."""
     names = origin.names()
-    if names is None or not pc.any(pc.match_substring_regex(names, _TABLE)).as_py():
+    if not pc.any(pc.match_substring_regex(names, _TABLE)).as_py():
         return {}
     found = match_names(origin, _TABLE, "metadata.csv")
     first = next(load(cache, origin, found["member"].to_numpy()[:1]))

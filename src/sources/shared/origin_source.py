@@ -161,11 +161,9 @@ def match_names(origin: Origin, pattern: str, expected: str) -> pd.DataFrame:
     """Return the named groups of `pattern` in the names that it matches, and their `member`.
 
     Raises:
-        InputError: no name matches, or the origin cannot list its names; it says what was expected.
+        InputError: no name matches; it says what was expected.
     """
     names = origin.names()
-    if names is None:
-        raise InputError(f"{origin.url}: its files cannot be listed; append #whole to the origin")
     found = pc.extract_regex(names, pattern)
     rows = np.flatnonzero(np.asarray(pc.is_valid(found)))
     if not len(rows):

@@ -37,12 +37,12 @@ from src.sources.origins import (
     addresses,
     http,
     in_flight,
-    kaggle,
     open_origin,
     stores,
     tars,
     whole_file,
     with_archives,
+    zip_directory,
     zips,
 )
 from src.sources.origins.in_flight import MAX_RUN, MAX_WASTE, runs
@@ -72,7 +72,7 @@ def cache(tmp_path: Path) -> Cache:
 def read_all(origin: Origin, names: list[str] | None = None) -> dict[str, bytes | str]:
     """Return name -> content, or why there is none."""
     if names is None:
-        names = [name for name in FILES if name in origin.names().to_pylist()]  # type: ignore[union-attr]
+        names = [name for name in FILES if name in origin.names().to_pylist()]
     rows = origin.find(pa.array(names, pa.string()))
     together = [pair for pairs in origin.read(rows) for pair in pairs]
     found = {row: str(c) if isinstance(c, Missing) else c for row, c in together}
@@ -300,7 +300,7 @@ def test_markers_of_folders_in_s3_are_no_members(
     keys = {"p/": 0, "p/real/": 0, "p/real/1.jpg": 4, "p/fake_$folder$": 0, "p/fake/1.jpg": 4}
     with listing(monkeypatch, keys):
         origin = open_origin(f"s3://{bucket}/p", cache)
-        assert origin.names().to_pylist() == ["fake/1.jpg", "real/1.jpg"]  # type: ignore[union-attr]
+        assert origin.names().to_pylist() == ["fake/1.jpg", "real/1.jpg"]
 
 
 @pytest.mark.parametrize("key", ["p/a//1.jpg", "p/a/./1.jpg", "p/../1.jpg", "p/a\t1.jpg"])
@@ -407,7 +407,7 @@ def on_kaggle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple
     for variable in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / "kaggle"))
-    stand_in = Kaggle(ZIP, FILES)
+    stand_in = Kaggle(ZIP)
     with Server(stand_in) as server:
         monkeypatch.setenv("KAGGLE_API_ENDPOINT", server.url)
         yield stand_in, server
@@ -423,27 +423,12 @@ def test_kaggle_by_ranges_out_of_the_archive(
     assert len(asked) == 2  # version and link: ranges go past Kaggle's own, slower server
 
 
-def test_kaggle_file_by_file(on_kaggle: tuple[Kaggle, Server], cache: Cache) -> None:
-    on_kaggle[0].ranges = False
-    table = "coco/metadata.csv"
-    on_kaggle[0].files = {**FILES, table: zip_of({"metadata.csv": FILES[table]})}
-    origin = open_origin("kaggle://owner/name/versions/3", cache)
-    assert origin.names() is None
-    wanted = [*FILES, "coco/none.jpg"]
-    found = read_all(origin, wanted)
-    assert "no such" in str(found.pop("coco/none.jpg"))
-    assert found == FILES
-
-
-def test_kaggle_beyond_the_threshold_comes_as_one_archive(
-    on_kaggle: tuple[Kaggle, Server], cache: Cache, monkeypatch: pytest.MonkeyPatch
+def test_kaggle_that_sends_no_parts_is_downloaded_whole(
+    on_kaggle: tuple[Kaggle, Server], cache: Cache
 ) -> None:
     on_kaggle[0].ranges = False
-    monkeypatch.setattr(kaggle, "MAX_FILES", 10)
-    found = read_all(open_origin("kaggle://owner/name/versions/3", cache), [*FILES, "none"])
-    assert found.pop("none") == "not in the archive"
-    assert found == FILES
-    assert not any("file_name" in r.query for r in on_kaggle[1].requests)
+    with pytest.raises(InputError, match=r"not send parts .*append #whole"):
+        open_origin("kaggle://owner/name/versions/3", cache)
     assert read_all(open_whole("kaggle://owner/name/versions/3#whole", cache)) == FILES
 
 
@@ -513,7 +498,6 @@ def test_kaggle_is_asked_again_when_it_is_busy(
     on_kaggle: tuple[Kaggle, Server], cache: Cache
 ) -> None:
     stand_in, server = on_kaggle
-    stand_in.ranges = False
 
     def busy(request: Request) -> Answer:
         if len(server.requests) % 3:
@@ -521,9 +505,7 @@ def test_kaggle_is_asked_again_when_it_is_busy(
         return stand_in(request)
 
     server.handle = busy
-    names = [name for name in FILES if name.startswith("coco")][:1]
-    origin = open_origin("kaggle://owner/name/versions/3", cache)
-    assert read_all(origin, names) == {name: FILES[name] for name in names}
+    assert read_all(open_origin("kaggle://owner/name", cache)) == FILES
 
 
 # --- few bytes, few requests
@@ -667,7 +649,7 @@ def test_any_zip_reads_as_the_standard_library_does(
 
 def zip_members(data: bytes) -> list[dict[str, Any]]:
     read = lambda a, b: data[a:b]  # noqa: E731
-    found: list[dict[str, Any]] = zips.read_zip_members(
+    found: list[dict[str, Any]] = zip_directory.read_zip_members(
         read, "x", len(data), "x", LeftOut()
     ).to_pylist()
     return found
@@ -801,7 +783,7 @@ def test_links_inside_an_archive_have_their_targets_bytes(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, data: bytes
 ) -> None:
     origin = opened(tmp_path, data, name)
-    assert read_all(origin, sorted(origin.names().to_pylist())) == SEEN  # type: ignore[union-attr]
+    assert read_all(origin, sorted(origin.names().to_pylist())) == SEEN
     (warning,) = caplog.messages
     assert "4 links that lead out of the folder (first: 'out.jpg')" in warning
     assert ("1 devices or pipes" in warning) == (name == "x.tar")
@@ -1034,7 +1016,7 @@ NAME = "real/J\u00fcrgen \u6570.jpg"
 def test_names_in_zips_are_read_as_other_tools_do(
     tmp_path: Path, data: bytes, expected: str
 ) -> None:
-    assert opened(tmp_path, data).names().to_pylist() == [expected]  # type: ignore[union-attr]
+    assert opened(tmp_path, data).names().to_pylist() == [expected]
 
 
 STRAY = ["a\tb", "a\nb", "a\x1b[31mb", "a\x85b", "a\u2028b", "caf\udce9"]
@@ -1056,7 +1038,7 @@ def test_a_name_that_is_no_text_is_left_out_or_named(
         return str(unpack(tmp_path, {f"x.{layout}": data}) / f"x.{layout}")
 
     origin = open_origin(write(["1.jpg", f"{name}.txt"]), cache)
-    assert origin.names().to_pylist() == ["1.jpg"]  # type: ignore[union-attr]
+    assert origin.names().to_pylist() == ["1.jpg"]
     assert "1 names that are no plain text, of files that are no images" in caplog.text
     assert name not in caplog.text
     with pytest.raises(
@@ -1096,7 +1078,7 @@ def test_hidden_and_system_files_are_left_out_with_a_count(
         place = tmp_path / f"x.{layout}"
         place.write_bytes(zip_of(files) if layout == "zip" else tar_of(files))
     names = open_origin(str(place), cache).names()
-    assert names.to_pylist() == [f"{'a/' * ('in' in layout)}real/1.jpg"]  # type: ignore[union-attr]
+    assert names.to_pylist() == [f"{'a/' * ('in' in layout)}real/1.jpg"]
     (warning,) = caplog.messages
     assert "left out: 4 hidden or system files or folders (first: '" in warning
 
@@ -1108,7 +1090,7 @@ def test_markers_of_folders_are_no_members(
     files = {"real": b"", "real/1.jpg": b"1", "a/b": b"", "a/b/c/2.jpg": b"2", "x_$folder$": b""}
     data = zip_of(files) if layout == "zip" else tar_of(files)
     names = opened(tmp_path, data, f"x.{layout}").names()
-    assert names.to_pylist() == ["real/1.jpg", "a/b/c/2.jpg"]  # type: ignore[union-attr]
+    assert names.to_pylist() == ["real/1.jpg", "a/b/c/2.jpg"]
     assert "3 empty markers of folders (first: 'real')" in caplog.text
 
 
@@ -1120,10 +1102,10 @@ def test_links_out_of_a_folder_are_left_out_unless_that_is_allowed(
     (tmp_path / "root/private").symlink_to("../private")
     (tmp_path / "root/loop").symlink_to("loop")
     origin = open_origin(str(tmp_path / "root"), cache)
-    assert read_all(origin, origin.names().to_pylist()) == {"real/1.jpg": b"1"}  # type: ignore[union-attr]
+    assert read_all(origin, origin.names().to_pylist()) == {"real/1.jpg": b"1"}
     assert "2 links that lead out of the folder (first: 'private'); 1 links to" in caplog.text
     origin = open_origin(f"{tmp_path}/root#follow-links", cache)
-    names = origin.names().to_pylist()  # type: ignore[union-attr]
+    names = origin.names().to_pylist()
     assert names == ["private/2.jpg", "real/1.jpg", "real/2.jpg"]
 
 
