@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 from src.core.params import STRICT
 from src.images.crops import Crops, View
 from src.images.decode import RGBImage
+from src.training.processing import KERNELS, STEPS, Step, rescale
 
 
 def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -25,6 +26,7 @@ Chance = Annotated[float, Field(ge=0, le=1)]  # per image and epoch
 Ordered = AfterValidator(_ordered)
 Sigma = Annotated[float, Field(ge=0, le=10)]  # pixels
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Factor = Annotated[float, Field(ge=0.1, le=10)]
 Quality = Annotated[int, Field(ge=1, le=100)]
 
 
@@ -43,17 +45,34 @@ class AugmentParams:
     noise_std: Annotated[tuple[Fraction, Fraction], Ordered]  # of the full range
     brightness_contrast: Chance
     brightness_contrast_limit: Fraction
+    rescale: Chance  # before the crop, by one of several kernels
+    rescale_factor: Annotated[tuple[Factor, Factor], Ordered]
     jpeg: Chance
     jpeg_quality: Annotated[tuple[Quality, Quality], Ordered]
+    webp: Chance
+    webp_quality: Annotated[tuple[Quality, Quality], Ordered]
 
 
 class Augmentation:
-    """One random crop of an image, flipped, turned, blurred, ... as the parameters say."""
+    """One random crop of an image, flipped, turned, blurred, ... as the parameters say.
+
+    Geometry and colour have draws of their own: they are the same whatever else is switched on.
+    """
 
     def __init__(self, params: AugmentParams, view: View, seed: int) -> None:
         """Draw from `seed`: another one gives other crops in every epoch."""
-        self.pipeline = A.Compose(_transforms(params, view), is_check_shapes=False)
-        self.seed = seed
+        # A margin that the last crop removes at random: otherwise the 8 x 8 grid of a codec would
+        # always lie at the same place, which no image from elsewhere does.
+        self.margin = 8 if params.jpeg or params.webp else 0
+        geometry = _transforms(params, view, view.size + self.margin)
+        self.pipeline = A.Compose(geometry, is_check_shapes=False)
+        self.params, self.size, self.seed = params, view.size, seed
+        self.steps: list[tuple[float, Step, tuple[float, float]]] = [
+            (params.blur, STEPS["blur"], params.blur_sigma),
+            (params.noise, STEPS["noise"], params.noise_std),
+            (params.webp, STEPS["webp"], params.webp_quality),
+            (params.jpeg, STEPS["jpeg"], params.jpeg_quality),
+        ]
 
     def __call__(self, image: RGBImage, epoch: int, key: int) -> Crops:
         """Return what the network sees of image `key` in `epoch`, shape (1, size, size, 3).
@@ -66,8 +85,20 @@ class Augmentation:
         # What `integers(2**63)` would give, in a tenth of the time.
         seed = numbers.bit_generator.random_raw() >> 1
         self.pipeline.set_random_state(numbers, random.Random(seed))
+        draws = np.random.default_rng([self.seed, epoch, key, 1])
+        if draws.random() < self.params.rescale:
+            factor = float(np.exp(draws.uniform(*np.log(self.params.rescale_factor))))
+            kernel = KERNELS[draws.integers(len(KERNELS))]
+            image = rescale(image, factor, kernel, self.size + self.margin, draws)
         augmented: RGBImage = self.pipeline(image=image)["image"]
-        return np.ascontiguousarray(augmented)[np.newaxis]
+        return np.ascontiguousarray(self._processed(augmented, draws))[np.newaxis]
+
+    def _processed(self, crop: RGBImage, draws: np.random.Generator) -> RGBImage:
+        for chance, step, bounds in self.steps:
+            if draws.random() < chance:
+                crop = step(crop, draws, *bounds)
+        top, left = draws.integers(self.margin + 1, size=2)
+        return crop[top : top + self.size, left : left + self.size]
 
 
 class QuarterTurns(A.RandomRotate90):  # type: ignore[misc]  # albumentations has no types
@@ -81,28 +112,21 @@ class QuarterTurns(A.RandomRotate90):  # type: ignore[misc]  # albumentations ha
 _TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 
 
-def _transforms(params: AugmentParams, view: View) -> Sequence[A.BasicTransform]:
-    # A margin that the last crop removes at random: otherwise the 8 x 8 grid of the JPEG
-    # step would always lie at the same place, which no image from elsewhere does.
-    margin = 8 if params.jpeg else 0
+def _transforms(params: AugmentParams, view: View, size: int) -> Sequence[A.BasicTransform]:
     limit = params.brightness_contrast_limit
     optional: list[tuple[float, type[A.BasicTransform], dict[str, Any]]] = [
         (params.flip, A.HorizontalFlip, {}),
         (params.quarter_turns, QuarterTurns, {}),
-        (params.blur, A.GaussianBlur, {"sigma_limit": params.blur_sigma, "blur_limit": 0}),
-        (params.noise, A.GaussNoise, {"std_range": params.noise_std}),
         (
             params.brightness_contrast,
             A.RandomBrightnessContrast,
             {"brightness_limit": (-limit, limit), "contrast_limit": (-limit, limit)},
         ),
-        (params.jpeg, A.ImageCompression, {"quality_range": params.jpeg_quality}),
     ]
     return [
         *_rotations(params),
-        _first_crop(params, view, view.size + margin),
+        _first_crop(params, view, size),
         *(transform(p=chance, **options) for chance, transform, options in optional if chance),
-        *([A.RandomCrop(view.size, view.size)] if margin else []),
     ]
 
 

@@ -34,8 +34,12 @@ AUGMENT = AugmentParams(
     noise_std=(0.0, 0.05),
     brightness_contrast=0.2,
     brightness_contrast_limit=0.2,
+    rescale=0.2,
+    rescale_factor=(0.5, 2.0),
     jpeg=0.2,
     jpeg_quality=(65, 100),
+    webp=0.2,
+    webp_quality=(65, 100),
 )
 # Neither resampled nor recompressed: what a test wants to be learnt is there in every epoch.
 PLAIN = replace(
@@ -45,7 +49,9 @@ PLAIN = replace(
     blur=0.0,
     noise=0.0,
     brightness_contrast=0.0,
+    rescale=0.0,
     jpeg=0.0,
+    webp=0.0,
 )
 MODEL = ModelParams(
     name="beit3_nano",

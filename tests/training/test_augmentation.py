@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,16 +10,22 @@ from pydantic import TypeAdapter, ValidationError
 from src.images.crops import View
 from src.training.augmentation import Augmentation, AugmentParams
 from tests.helpers.make_data import make_image
-from tests.helpers.make_training import AUGMENT
+from tests.helpers.make_training import AUGMENT, PLAIN
 
 VIEW = View(size=24, resize=False)
 IMAGE = make_image(0, 40)
 EVERYTHING = replace(
-    AUGMENT, flip=1.0, rotate=1.0, blur=1.0, noise=1.0, brightness_contrast=1.0, jpeg=1.0
+    AUGMENT,
+    flip=1.0,
+    rotate=1.0,
+    blur=1.0,
+    noise=1.0,
+    brightness_contrast=1.0,
+    rescale=1.0,
+    jpeg=1.0,
+    webp=1.0,
 )
-NOTHING = replace(
-    AUGMENT, flip=0, quarter_turns=0, rotate=0, blur=0, noise=0, brightness_contrast=0, jpeg=0
-)
+NOTHING = replace(PLAIN, flip=0)
 
 keys = st.integers(0, 2**64 - 1)
 
@@ -60,6 +67,14 @@ def test_without_augmentation_a_native_crop_is_a_window() -> None:
     assert (windows.transpose(0, 1, 3, 4, 2) == crop).all((2, 3, 4)).sum() == 1
 
 
+def test_what_is_switched_on_leaves_geometry_alone() -> None:
+    moved = replace(NOTHING, flip=0.5, quarter_turns=0.75)
+    noisy = replace(moved, noise=1.0, noise_std=(0.001, 0.001))
+    for key in range(20):
+        plain, other = (Augmentation(p, VIEW, 0)(IMAGE, 0, key).astype(int) for p in (moved, noisy))
+        assert 0 < abs(plain - other).max() <= 2
+
+
 def test_the_caller_keeps_the_image() -> None:
     before = IMAGE.copy()
     Augmentation(EVERYTHING, VIEW, 0)(IMAGE, 0, 0)
@@ -84,4 +99,4 @@ def test_flips_and_turns_only_move_pixels() -> None:
 )
 def test_a_value_out_of_range_is_refused(key: str, value: object) -> None:
     with pytest.raises(ValidationError, match=key):
-        TypeAdapter(AugmentParams).validate_python({**vars(AUGMENT), key: value})
+        TypeAdapter(AugmentParams).validate_json(json.dumps({**vars(AUGMENT), key: value}))
