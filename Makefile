@@ -19,7 +19,8 @@ REPRO := python -m tools.dvc_files && dvc repro
 .PHONY: help setup plan repro format check deps test test-unit remote s3 doctor verify push pull gate baselines diff compare crossval holdout robustness report bench lock clean
 
 help: ## this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } \
+	    /^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## create .venv with the pinned requirements
 
@@ -31,24 +32,79 @@ $(READY): requirements.txt
 	python -m tools.offline_plots
 	@touch $(READY)
 
-plan: $(READY) ## say what the download stage would fetch, before it does
+##@ Run
+
+plan: $(READY) ## what the download stage would fetch
 	@python -m src.download --plan
 
 repro: $(READY) ## run the whole pipeline, then print the headline metrics
 	@$(REPRO)
 	@python -m tools.headline
 
+# Without `setup`: it must be able to say what is wrong with the environment.
+doctor: ## what works here, what to do about the rest [FULL=1 reads every byte] [BUILD=1 missing objects are no failure]
+	@if [ -x $(BIN)/python ]; then exec python -m tools.doctor $(if $(FULL),--full) $(if $(BUILD),--build); else exec $(PYTHON) -m tools.doctor; fi
+
+##@ Look at results
+
+report: $(READY) ## the last run and its studies on one page: report/report.html
+	@$(REPRO)
+	@python -m tools.headline
+	dvc repro --single-item --force report/dvc.yaml  # studies may be new: it cannot depend on what need not exist
+
+diff: $(READY) ## what changed since BASE=main: Markdown and pictures in .scratch/comparison
+	@python -m tools.diff '$(or $(BASE),main)' .scratch/comparison
+
+compare: $(READY) ## is B better than A? A=main [B=workspace], any two revisions or experiments
+	@python -m studies.compare '$(or $(A),main)' '$(or $(B),workspace)'
+
+##@ Studies
+
+baselines: $(READY) ## every detector as an experiment, and their table [DETECTORS="npr xray"] [CLIP=weights] [IMAGES_SEEN=number]
+	@python -m studies.baselines.run $(if $(IMAGES_SEEN),--images-seen '$(IMAGES_SEEN)') $(DETECTORS)
+
+crossval: $(READY) ## train and evaluate once per fold: how much the metrics spread
+	$(REPRO) studies/crossval/dvc.yaml
+	@cat studies/crossval/results/README.md
+
+holdout: $(READY) ## leave each generator out of training: how well is it detected all the same?
+	$(REPRO) studies/holdout/dvc.yaml
+	@cat studies/holdout/results/README.md
+
+robustness: $(READY) ## test images recompressed, resized, blurred, ...: what is left of the metrics
+	$(REPRO) studies/robustness/dvc.yaml
+	@cat studies/robustness/results/README.md
+
+##@ Share
+
+remote: $(READY) ## where push and pull keep the data: URL=s3://bucket/path [ENDPOINT=http://...] or URL=folder
+	python -m tools.set_remote '$(URL)' --endpoint '$(ENDPOINT)'
+
+s3: $(READY) ## an S3 server on this machine, to try it; Ctrl-C stops it
+	@exec python -m tools.serve .scratch/s3
+
+push: $(READY) ## send what the remote does not have, hashed on the way, and check that it arrived
+	@python -m tools.push
+
+pull: $(READY) ## fetch what is missing here, hashed on the way
+	@python -m tools.pull
+
+verify: $(READY) ## hash every output and cached object again [REMOTE=1 remote ones too] [REPAIR=1 from whole copies]
+	@python -m tools.verify $(if $(REMOTE),--remote) $(if $(REPAIR),--repair)
+
+gate: $(READY) ## fail where dvc.lock is not what dvc repro would write; needs no data
+	@python -m tools.gate
+
+##@ Work on it
+
+format: $(READY) ## format, sort imports
+	ruff format .
+	ruff check --fix .
+
 check: $(READY) ## format, lint, types
 	ruff format --check .
 	ruff check .
 	mypy
-
-format: $(READY) ## format and sort imports
-	ruff format .
-	ruff check --fix .
-
-deps: $(READY) ## write what the stages' modules import into every dvc.yaml
-	python -m tools.deps
 
 test: check ## everything that CI runs, on all cores
 	@# One more than cores: there is always one that waits for a server or a queue.
@@ -57,55 +113,10 @@ test: check ## everything that CI runs, on all cores
 test-unit: $(READY) ## the quick tests only
 	pytest -m "not slow and not s3 and not browser"
 
-remote: $(READY) ## say where dvc push and pull keep the data: URL=s3://bucket/path [ENDPOINT=http://...] or URL=folder
-	python -m tools.set_remote '$(URL)' --endpoint '$(ENDPOINT)'
+deps: $(READY) ## write what the stages import into every dvc.yaml
+	python -m tools.deps
 
-s3: $(READY) ## an S3 server on this machine, to try it all; Ctrl-C stops it
-	@exec python -m tools.serve .scratch/s3
-
-# Without `setup`: it must be able to say what is wrong with the environment.
-doctor: ## what works here and what to do about the rest [FULL=1 reads every remote object] [BUILD=1 what nobody has is built here: no FAIL]
-	@if [ -x $(BIN)/python ]; then exec python -m tools.doctor $(if $(FULL),--full) $(if $(BUILD),--build); else exec $(PYTHON) -m tools.doctor; fi
-
-verify: $(READY) ## rehash every output and cached object [REMOTE=1 remote ones too] [REPAIR=1 from whole copies]
-	@python -m tools.verify $(if $(REMOTE),--remote) $(if $(REPAIR),--repair)
-
-push: $(READY) ## send what the remote does not have, hashed on the way, and check that it arrived
-	@python -m tools.push
-
-pull: $(READY) ## fetch what is missing here, hashed on the way: dvc pull that a kill cannot mislead
-	@python -m tools.pull
-
-gate: $(READY) ## fail where dvc.lock is not what dvc repro would write; needs no data
-	@python -m tools.gate
-
-baselines: $(READY) ## every detector of studies/baselines/recipes.yaml as an experiment, and their table [DETECTORS="npr xray", these alone] [CLIP=weights for univfd] [IMAGES_SEEN=number, equal for all]
-	@python -m studies.baselines.run $(if $(IMAGES_SEEN),--images-seen '$(IMAGES_SEEN)') $(DETECTORS)
-
-diff: $(READY) ## what changed since BASE=main, as Markdown and pictures in .scratch/comparison
-	@python -m tools.diff '$(or $(BASE),main)' .scratch/comparison
-
-compare: $(READY) ## is B better than A? A=main [B=workspace], any two revisions or experiments
-	@python -m studies.compare '$(or $(A),main)' '$(or $(B),workspace)'
-
-crossval: $(READY) ## study: train and judge once per fold, say how much the figures spread
-	$(REPRO) studies/crossval/dvc.yaml
-	@cat studies/crossval/results/README.md
-
-holdout: $(READY) ## study: leave each generator out of training, say how well it is told all the same
-	$(REPRO) studies/holdout/dvc.yaml
-	@cat studies/holdout/results/README.md
-
-robustness: $(READY) ## study: test images recompressed, resized, blurred, ...: what is left of the figures
-	$(REPRO) studies/robustness/dvc.yaml
-	@cat studies/robustness/results/README.md
-
-report: $(READY) ## the last run, with its studies, as one page: report/report.html
-	@$(REPRO)
-	@python -m tools.headline
-	dvc repro --single-item --force report/dvc.yaml  # studies may be new: it cannot depend on what need not exist
-
-bench: $(BENCH)/.ready ## measure against other ways, in bench/results.md [JOB=loader one alone] [SCALE=0.01 a trial of a minute or two]
+bench: $(BENCH)/.ready ## measure against other ways: bench/results.md [JOB=loader one alone] [SCALE=0.01 a trial]
 	@PATH="$(CURDIR)/$(BENCH)/venv/bin:$(CURDIR)/$(BENCH)/tools:$$PATH" python -m bench $(JOB) $(if $(SCALE),--scale $(SCALE) --results $(BENCH)/results)
 
 # aws pins another botocore than dvc-s3, so it cannot live in one environment with it.

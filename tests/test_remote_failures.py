@@ -116,6 +116,54 @@ def test_a_server_killed_while_pulling_loses_nothing(
     assert whole(many, monkeypatch)
 
 
+def kill(project: Project, tool: str, count: Callable[[], int], at: int) -> bool:
+    """Kill `make <tool>` once `count` reaches `at`; return whether it was still at work."""
+    process = subprocess.Popen(
+        ["python", "-m", f"tools.{tool}"],
+        cwd=project.folder,
+        env=project.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while count() < at and process.poll() is None:
+        time.sleep(0.001)
+    process.kill()
+    return process.wait(timeout=60) != 0
+
+
+def test_a_push_that_is_killed_is_completed_by_the_next(
+    many: Project, s3_server: S3Server, s3_owner: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3 = client(s3_server, s3_owner)
+    struck = 0
+    for turn, at in enumerate((1, 12, 25)):
+        point(many, f"s3://experiments/killed-{turn}", s3_server)
+
+        def stored(prefix: str = f"killed-{turn}/files") -> int:
+            answer = s3.list_objects_v2(Bucket="experiments", Prefix=prefix)
+            return int(answer["KeyCount"])
+
+        struck += kill(many, "push", stored, at)
+        assert "INFO push: " in many.run("python", "-m", "tools.push")
+        assert whole(many, monkeypatch)
+        assert "INFO push: 0 files pushed" in many.run("python", "-m", "tools.push")
+    assert struck >= 2
+
+
+def test_a_pull_that_is_killed_is_completed_by_the_next(many: Project) -> None:
+    many.run("python", "-m", "tools.push")
+    expected = outputs(many)
+    struck = 0
+    for at in (1, 12, 25):
+        shutil.rmtree(many.folder / ".dvc/cache/files")
+        shutil.rmtree(many.folder / "many")
+        shutil.rmtree(many.folder / "data/raw")
+        struck += kill(many, "pull", lambda: len(cached(many)), at)
+        assert "the workspace is complete" in many.run("python", "-m", "tools.pull")
+        assert outputs(many) == expected
+    assert struck >= 2
+
+
 def test_a_full_disk_is_named_and_a_second_pull_completes(
     tiny_remote: Project, tmp_path: Path
 ) -> None:

@@ -56,7 +56,6 @@ def pull(repo: Repo) -> int:
 def main(argv: Sequence[str] | None = None) -> None:
     """Pull, and say how much."""
     argparse.ArgumentParser(description=__doc__).parse_args(argv)
-    logging.getLogger("aiobotocore").setLevel(logging.WARNING)
     with in_one_line(), Repo() as repo:
         logger.info("%d objects fetched; the workspace is complete", pull(repo))
 

@@ -97,7 +97,6 @@ def _push_runs(repo: Repo, name: str) -> int:
 def main(argv: Sequence[str] | None = None) -> None:
     """Push, and say how much."""
     argparse.ArgumentParser(description=__doc__).parse_args(argv)
-    logging.getLogger("aiobotocore").setLevel(logging.WARNING)
     with in_one_line(), Repo() as repo:
         logger.info("%d files pushed; the remote has all that dvc.lock names", push(repo))
 

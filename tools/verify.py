@@ -186,7 +186,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--remote", action="store_true", help="read the remote objects as well")
     parser.add_argument("--repair", action="store_true", help="replace bad copies by whole ones")
     args = parser.parse_args(argv)
-    logging.getLogger("aiobotocore").setLevel(logging.WARNING)
     with in_one_line(), Repo() as repo:
         remote = default_remote(repo) if args.remote else None
         report((verify_and_repair if args.repair else verify)(repo, remote))
