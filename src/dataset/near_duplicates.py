@@ -48,7 +48,7 @@ def merged_groups(images: pd.DataFrame, max_distance: int) -> pd.Series:
 
 
 def content_keys(images: pd.DataFrame) -> UInt64Array:
-    """Return the first 64 bits of each `sha256`: what millions of files are told apart by."""
+    """Return the first 64 bits of each `sha256`: enough to distinguish millions of files."""
     return _to_integers(images["sha256"])
 
 
@@ -108,15 +108,16 @@ def _close_pairs(
 ) -> Iterator[tuple[IndexArray, IndexArray]]:
     """Yield all pairs of indices that agree in some pieces and differ in few bits of the others.
 
-    `hashes` are in order, and each is different.
+    `hashes` are sorted and unique. Their bits are permuted so that the agreeing pieces come first:
+    sorted anew, hashes that agree in them are neighbours.
     """
-    places = list(_places([*agreeing, *others]))
-    ordered = np.sort(_moved(hashes, places))  # without indices: three times as fast
+    pieces = [*agreeing, *others]
+    ordered = np.sort(_permuted(hashes, pieces))  # without indices: three times as fast
+    back = _inverse(pieces)
     limit = np.uint64(1 << sum(high - low for low, high in others))
 
     def find(positions: IndexArray) -> IndexArray:
-        back = [(place, piece) for piece, place in places]
-        return np.searchsorted(hashes, _moved(ordered[positions], back))
+        return np.searchsorted(hashes, _permuted(ordered[positions], back))
 
     left = np.flatnonzero(ordered[1:] ^ ordered[:-1] < limit)
     # Neighbours first, then neighbours but one, ...: memory stays that of one step whatever the
@@ -132,22 +133,25 @@ def _close_pairs(
         yield find(close), find(close + step)
 
 
-def _places(pieces: list[Piece]) -> Iterator[tuple[Piece, Piece]]:
-    """Yield each piece with where it is when they follow each other from the highest bit down."""
+def _permuted(hashes: UInt64Array, pieces: list[Piece]) -> UInt64Array:
+    """Return `hashes` with these pieces of their bits one after the other, the highest first."""
+    permuted = np.zeros_like(hashes)
     high = _BITS
-    for piece in pieces:
-        low = high - (piece[1] - piece[0])
-        yield piece, (low, high)
-        high = low
+    for low, end in pieces:
+        high -= end - low
+        mask = np.uint64((1 << (end - low)) - 1)
+        permuted |= (hashes >> np.uint64(low) & mask) << np.uint64(high)
+    return permuted
 
 
-def _moved(hashes: UInt64Array, places: list[tuple[Piece, Piece]]) -> UInt64Array:
-    """Return `hashes` with the bits of each first piece in place of the second."""
-    moved = np.zeros_like(hashes)
-    for (low, high), (new_low, _) in places:
-        mask = np.uint64((1 << (high - low)) - 1)
-        moved |= (hashes >> np.uint64(low) & mask) << np.uint64(new_low)
-    return moved
+def _inverse(pieces: list[Piece]) -> list[Piece]:
+    """Return the pieces by which `_permuted` undoes a permutation by `pieces`."""
+    moved: list[tuple[Piece, Piece]] = []
+    high = _BITS
+    for low, end in pieces:
+        moved.append(((low, end), (high - (end - low), high)))
+        high -= end - low
+    return [target for _, target in sorted(moved, reverse=True)]
 
 
 def _pooled(

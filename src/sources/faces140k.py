@@ -9,7 +9,13 @@ import pyarrow as pa
 from src.core.cli import InputError
 from src.core.tables import FAKE, REAL
 from src.sources.shared.known_methods import UNKNOWN_LICENCE
-from src.sources.shared.origin_source import OriginSource, load, match_names, open_data_set
+from src.sources.shared.origin_source import (
+    OriginSource,
+    load,
+    match_names,
+    open_data_set,
+    without_copies,
+)
 from src.sources.shared.user_table import read_user_table
 
 DEFAULT_ORIGIN = "kaggle://xhlulu/140k-real-and-fake-faces/versions/2"
@@ -31,6 +37,7 @@ def build(url: str) -> OriginSource:
     """
     origin, cache = open_data_set(url, DEFAULT_ORIGIN)
     tables = match_names(origin, _TABLES, "train.csv, valid.csv, test.csv")
+    tables = without_copies(tables, ["part"], origin)
     contents = load(cache, origin, tables["member"].to_numpy())
     parts = [
         _read_part(root, part, content)

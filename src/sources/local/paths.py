@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import NoReturn
 
 IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"}
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".hif"}
+    | {".jp2", ".bmp", ".gif", ".tif", ".tiff"}
 )
 # What file managers, NAS boxes and operating systems leave behind, besides names with a dot.
 _SYSTEM_NAMES = (

@@ -81,7 +81,7 @@ class Sources:
         )
 
     def prepare(self, images: pd.DataFrame) -> dict[str, str]:
-        """Fetch these rows; return why some cannot be had, by `image_id`."""
+        """Fetch these rows; return why some are missing, by `image_id`."""
         missing: dict[str, str] = {}
         for number, _, rows in self._parts(images):
             missing.update(self._sources[number].prepare(rows))

@@ -57,7 +57,7 @@ class OriginSource:
         return Plan(kept, np.where(kept, 0, size), transfer, requests, seconds, remote)
 
     def prepare(self, images: pd.DataFrame) -> dict[str, str]:
-        """Fetch these rows of the catalogue into the cache; return why some cannot be had, by id.
+        """Fetch these rows of the catalogue into the cache; return why some are missing, by id.
 
         What the cache holds is not fetched again, also after a run that was killed.
 
@@ -85,7 +85,7 @@ class OriginSource:
         """Yield `(image_id, encoded image)` for each of these rows of the catalogue, in order.
 
         Raises:
-            InputError: an image cannot be had; `prepare` says which before.
+            InputError: an image is missing; `prepare` says which before.
         """
         if not images["there"].all():
             raise InputError(f"{images.loc[~images['there'], 'image_id'].iloc[0]}: {ABSENT}")
@@ -141,7 +141,7 @@ def load(cache: Cache, origin: Origin, rows: Rows) -> Iterator[bytes]:
     """Yield the content of these members, in order: from the cache, else from the origin.
 
     Raises:
-        InputError: a member cannot be had.
+        InputError: a member is missing.
     """
     if origin.is_local():
         yield from origin.contents(rows)

@@ -77,7 +77,7 @@ def _absence(images: pd.DataFrame, max_missing: int) -> list[str]:
     then = (
         f"more than download.max_missing = {max_missing}: the stage stops before it fetches any"
         if missing > max_missing
-        else f"which download.max_missing = {max_missing} allows: the stage goes on without them"
+        else f"which download.max_missing = {max_missing} allows: the stage does without them"
     )
     return [f"{missing:,} of the {len(images):,} images are {ABSENT}, {then}."]
 

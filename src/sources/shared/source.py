@@ -56,7 +56,7 @@ class Source(Protocol):
         """Return what fetching these rows, which are there, would take; nothing is fetched."""
 
     def prepare(self, images: pd.DataFrame) -> Mapping[str, str]:
-        """Fetch these rows of the catalogue; return why some cannot be had, by `image_id`.
+        """Fetch these rows of the catalogue; return why some are missing, by `image_id`.
 
         Whatever costs more than a read from a local disk is kept in a `cache.Cache`, so that a
         larger draw, or a run after one that was killed, fetches only what is new.
@@ -69,7 +69,7 @@ class Source(Protocol):
         """Yield `(image_id, encoded image)` for each of these rows, which are prepared, in order.
 
         Raises:
-            InputError: an image cannot be had any more.
+            InputError: an image has gone since.
         """
 
 

@@ -42,7 +42,7 @@ def choose(
     `licences` are those of the methods.
 
     Raises:
-        InputError: a name is unknown, a method that is asked for has a licence that is not
+        InputError: a name is unknown, a method in `methods` has a licence that is not
             allowed, a class is empty, or an image is listed twice.
     """
     images = _of_methods(catalogue, params.methods)
@@ -80,7 +80,7 @@ def _of_licences(
     excluded = {m: licences[m] for m in found if licences[m] not in params.allow_licences}
     for method in set(params.methods or ()) & excluded.keys():
         raise InputError(
-            f"download.methods asks for {method!r}, but download.allow_licences lacks its licence, "
+            f"download.methods names {method!r}, but download.allow_licences lacks its licence, "
             f"{licences[method]!r}"
         )
     if excluded:

@@ -81,7 +81,7 @@ def test_an_unknown_size_is_no_zero() -> None:
     ("max_missing", "then"),
     [
         (1, "more than download.max_missing = 1: the stage stops before it fetches any."),
-        (2, "which download.max_missing = 2 allows: the stage goes on without them."),
+        (2, "which download.max_missing = 2 allows: the stage does without them."),
     ],
 )
 def test_what_is_missing_is_said_and_not_to_be_fetched(max_missing: int, then: str) -> None:

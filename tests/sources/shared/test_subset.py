@@ -150,7 +150,7 @@ def test_only_what_is_asked_for_is_drawn(asked: dict[str, Any], expected: Any) -
         ({"allow_licences": ("mit", "MIT")}, "allow_licences leave: no real image among"),
         (
             {"methods": ("coco", "cycle_gan"), "allow_licences": ("CC-BY-4.0",)},
-            r"asks for 'cycle_gan', but download\.allow_licences lacks its licence, 'BSD'",
+            r"names 'cycle_gan', but download\.allow_licences lacks its licence, 'BSD'",
         ),
         ({"methods": ("glide",)}, "leave: no real image among .*; both classes"),
         ({"methods": ("real",)}, "no fake image among"),
