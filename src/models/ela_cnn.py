@@ -25,6 +25,8 @@ _SMALLEST = 16  # pixels: the convolutions eat eight
 class ELA(Blueprint[nn.Sequential]):
     """Error levels in the loader, two convolutions on them."""
 
+    not_in_network = "it sees what another JPEG compression changes, which ONNX cannot compute"
+
     def preprocess(self, crops: Crops) -> Crops:
         """Return the error levels of each crop, stretched so that the largest is 255."""
         return np.stack([_error_levels(crop) for crop in crops])

@@ -86,6 +86,9 @@ class Blueprint(ABC, Generic[Network]):
     the training loop).
     """
 
+    not_in_network = ""
+    """What is done to crops that no network can do, and thus no ONNX file; "" if nothing is."""
+
     @abstractmethod
     def network(self, config: DetectorConfig, drop_path: float) -> Network:
         """Return the network: normalised pixels (B, 3, size, size) -> logits (B, classes).

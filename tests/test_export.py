@@ -1,0 +1,112 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from src import export as stage
+from src.core.cli import InputError
+from src.evaluation.calibration import Calibration, save_calibration
+from src.exporting.description import load_exported
+from src.inference.embedder import Embedder
+from src.inference.knn_distance import KnnIndex, save_knn_index
+from src.models.shared.blueprint import FrozenNetwork, ModelParams, names
+from src.models.shared.detector import Detector, build_detector, save_config
+from tests.helpers.make_detectors import random_detector, random_images
+
+CALIBRATION = Calibration(temperature=0.5, threshold=1 / 3, ood_distance=0.1)
+READ = ("detector.safetensors", "detector.json", "knn_index.safetensors", "calibration.json")
+WRITTEN = ("detector.onnx", "detector.onnx.json")
+
+
+def write_inputs(detector: Detector, folder: Path) -> list[str]:
+    save_file(detector.network.state_dict(), folder / READ[0])
+    save_config(detector.config, folder / READ[1])
+    save_knn_index(KnnIndex(np.ones((3, 4), np.float16), 2, 1), folder / READ[2])
+    save_calibration(CALIBRATION, folder / READ[3])
+    return [str(folder / name) for name in (*READ, *WRITTEN)]
+
+
+def small(name: str) -> Detector:
+    """Return the smallest detector of that name, of three classes, with weights that matter."""
+    backbone = "vit_tiny_patch16_224" if name.startswith("univfd") else ""
+    size = {"beit3_base": 16, "beit3_large": 16}.get(name, 224 if backbone else 32)
+    params = ModelParams(name, backbone, "none", size, "native", 0.0)
+    detector = build_detector(params, ("real", "glide", "gan"), 0).eval()
+    if isinstance(detector.network, FrozenNetwork):
+        known = torch.randn(30, 192, generator=torch.Generator().manual_seed(0))
+        head = detector.network.head
+        head.solve(known, torch.arange(30) % 3, head.settings[1])
+    return detector
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name != "beit3_large"])
+def test_every_detector_exports_or_says_why_not(name: str) -> None:
+    detector = small(name)
+    if stage.obstacle(detector):
+        assert name == "ela_cnn"
+        return
+    session = onnxruntime.InferenceSession(
+        stage.to_onnx(detector), providers=["CPUExecutionProvider"]
+    )
+    for count in (1, 5):
+        crops = random_images(count, detector.config.view.size).numpy()
+        logits, features = session.run(["logits", "features"], {"crops": crops})
+        expected = Embedder(detector).logits(crops)
+        scale = max(1, float(np.abs(expected).max()))
+        np.testing.assert_allclose(logits, expected, atol=1e-4 * scale)
+        assert features.shape[0] == count
+    assert np.ptp(logits) > 0
+
+
+def test_the_same_detector_gives_the_same_bytes_and_other_weights_others(tmp_path: Path) -> None:
+    detector = random_detector()
+    paths = write_inputs(detector, tmp_path)
+    written = []
+    for _ in range(2):
+        stage.main(paths)
+        written.append([(tmp_path / name).read_bytes() for name in WRITTEN])
+    assert written[0] == written[1]
+    for text in (b"/home", b"/tmp", str(Path.cwd()).encode(), b".py"):
+        assert text not in written[0][0]
+    nn.init.zeros_(detector.network.get_parameter("head.weight"))
+    stage.main(write_inputs(detector, tmp_path))
+    assert (tmp_path / WRITTEN[0]).read_bytes() != written[0][0]
+
+
+def test_what_judging_takes_is_beside_it(tmp_path: Path) -> None:
+    detector = random_detector(classes=("real", "glide", "gan"))
+    stage.main(write_inputs(detector, tmp_path))
+    exported = load_exported(tmp_path / WRITTEN[1])
+    assert exported.calibration == CALIBRATION  # to the last digit
+    assert (exported.classes, exported.view) == (detector.config.classes, detector.config.view)
+    assert exported.crops_per_side == 2
+    assert not exported.obstacle
+
+
+def test_what_cannot_be_exported_leaves_the_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.main(write_inputs(small("ela_cnn"), tmp_path))
+    reason = "ela_cnn: it sees what another JPEG compression changes, which ONNX cannot compute"
+    assert load_exported(tmp_path / WRITTEN[1]).obstacle == reason
+    assert (tmp_path / WRITTEN[0]).read_bytes() == b""
+    assert reason in caplog.text
+
+
+def test_a_network_above_what_onnx_holds_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "_MAX_BYTES", 1000)
+    assert "bytes of weights, more than a file of ONNX holds" in stage.obstacle(random_detector())
+
+
+def test_a_description_that_is_none_is_named(tmp_path: Path) -> None:
+    stage.main(write_inputs(random_detector(), tmp_path))
+    path = tmp_path / WRITTEN[1]
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, "crops_per_side": "3"}))
+    with pytest.raises(InputError, match=r"onnx\.json describes no detector: crops_per_side"):
+        load_exported(path)
