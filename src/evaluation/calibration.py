@@ -30,6 +30,10 @@ class Calibration:
         scores: FloatArray = expit(logits / self.temperature)
         return scores
 
+    def verdicts(self, scores: FloatArray) -> list[str]:
+        """Return "real" or "fake" for each of `scores`, probabilities of shape (n,)."""
+        return ["fake" if score >= self.threshold else "real" for score in scores]
+
 
 def check_logits(predictions: pd.DataFrame) -> None:
     """Check the column `logit` of `predictions`.

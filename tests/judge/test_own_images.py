@@ -3,72 +3,35 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from scipy.special import expit
 
-from judge import __main__ as program
-from judge import own_images
-from judge.own_images import SOME_UNREADABLE, Unreadable, find_images, load_judge
-from src import predict as stage
+from judge import Judge, Unreadable, command_line, judging
+from judge.command_line import INTERRUPTED, SOME_UNREADABLE
+from judge.files import find_images
 from src.core.cli import InputError
 from src.core.tables import read_table
-from src.dataset.columns import SPLIT_TABLE
-from src.evaluation.calibration import Calibration, save_calibration
 from src.explanation.occlusion import paint
 from src.images.decode import decode
-from src.images.shards import ShardReader
 from src.inference.knn_distance import load_knn_index, save_knn_index
 from src.inference.predictions import PREDICTIONS
-from tests.conftest import ROOT
-from tests.helpers.make_training import write_detector_inputs
-from tests.test_predict import ARGUMENTS, PARAMS
-
-CALIBRATION = Calibration(temperature=0.5, threshold=0.6, ood_distance=0.01)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What a run leaves: a model's folder, predictions, and the test images as loose files."""
-    folder = tmp_path_factory.mktemp("trained")
-    write_detector_inputs(folder, vars(PARAMS))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("ACCELERATE_USE_CPU", "true")
-        patch.setenv("REAL_OR_GENERATED_WORKERS", "0")
-        stage.main(ARGUMENTS)
-        (folder / "models").mkdir()
-        for name in ("detector.safetensors", "detector.json", "knn_index.safetensors"):
-            shutil.copy(folder / name, folder / "models" / name)
-        save_calibration(CALIBRATION, folder / "models/calibration.json")
-        splits = read_table(folder / "splits.csv", SPLIT_TABLE)
-        for row in splits[splits["split"] == "test"].itertuples():
-            path = folder / "images" / str(row.image_id)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            place = str(row.shard), int(str(row.offset)), int(str(row.length))
-            path.write_bytes(ShardReader(folder / "raw").read(*place))
-        yield folder
-    # The stage asks for them; they must not slow down or refuse what other tests do.
-    torch.use_deterministic_algorithms(False)
-
-
-@pytest.fixture(name="images")
-def copied_images(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(trained / "images", tmp_path / "images")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    return tmp_path / "images"
+from tests.helpers import ROOT
+from tests.judge.conftest import CALIBRATION
 
 
 def judged(trained: Path, *arguments: str) -> None:
-    program.main([*arguments, "--models", str(trained / "models")])
+    command_line.main([*arguments, "--models", str(trained / "models")])
 
 
 def test_a_folder_is_judged_as_the_stage_judges_it(
@@ -125,7 +88,7 @@ def test_the_table_is_for_people(
     assert lines[0].endswith("unlike training")
     assert {line.split()[1] for line in lines} <= {"real", "fake"}
     fakes = sum(line.split()[1] == "fake" for line in lines)
-    assert last == f"{fakes} fake, {9 - fakes} real at P(fake) >= 0.600"
+    assert last == f"{fakes} fake, {9 - fakes} real at P(fake) >= 0.600; 9 unlike training"
 
 
 def test_heatmaps_are_pictures_of_the_images(trained: Path, images: Path) -> None:
@@ -164,7 +127,7 @@ def test_an_image_that_is_gone_before_its_heatmap_is_named_and_the_others_have_t
         gone.unlink(missing_ok=True)
         return paint(image, *others)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(own_images, "paint", paint_and_delete)
+    monkeypatch.setattr(judging, "paint", paint_and_delete)
     # The first place is another's: what is painted then takes the second one away.
     first = max(images.rglob("*.jpg"))
     with pytest.raises(SystemExit, match=str(SOME_UNREADABLE)):
@@ -205,43 +168,9 @@ def test_a_file_in_the_place_of_the_heatmaps_is_named_before_anything_is_judged(
 @pytest.mark.parametrize("value", ["-1", "0", "1.5", "many"])
 def test_counts_are_positive(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        program.main(["images", option, value])
+        command_line.main(["images", option, value])
     message = f"argument {option}: '{value}': give a whole number, 1 or more"
     assert message in capsys.readouterr().err
-
-
-def test_paths_come_from_files_folders_and_standard_input(tmp_path: Path) -> None:
-    for name in ("b/2.JPG", "b/1.png", "b/readme.md", "a.unknown"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    names = [str(tmp_path / "a.unknown"), str(tmp_path / "b"), "-"]
-    found = list(find_images(names, ["x y.jpg\n", "\n", "z.jpg"]))
-
-    expected = [
-        *(tmp_path / name for name in ("a.unknown", "b/1.png", "b/2.JPG")),
-        *map(Path, ("x y.jpg", "z.jpg")),
-    ]
-    assert found == expected
-
-
-def test_a_folder_is_searched_in_the_order_of_its_paths_through_links_and_not_in_circles(
-    tmp_path: Path,
-) -> None:
-    inside, outside = tmp_path / "inside", tmp_path / "outside"
-    names = ("z.png", "b/2.avif", "b.jpg", "b/c/1.jfif", ".hidden/1.gif", "a/3.webp")
-    for path in (*(inside / name for name in names), outside / "4.bmp"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    (inside / "linked").symlink_to(outside)
-    (inside / "twice").symlink_to(outside)
-    (inside / "b/up").symlink_to(inside)
-    (inside / "itself").symlink_to(inside / "itself")
-    (inside / "nowhere.png").symlink_to(tmp_path / "absent.png")
-    os.mkfifo(inside / "pipe.png")  # to read it would never end
-
-    found = list(find_images([str(inside)], []))
-    expected = sorted(inside / name for name in (*names, "linked/4.bmp", "nowhere.png"))
-    assert found == expected
 
 
 def test_a_folder_that_cannot_be_searched_is_named_in_its_place(
@@ -262,10 +191,10 @@ def test_a_folder_that_cannot_be_searched_is_named_in_its_place(
 
     monkeypatch.setattr(os, "scandir", refuse)
     folder = Unreadable("images/closed", "a folder, not searched: Permission denied")
-    found = list(find_images(["images"], []))
+    found = find_images(["images"], []).found
     assert folder in found
     assert len(found) == 9
-    assert list(find_images(["images/closed"], [])) == [folder]
+    assert find_images(["images/closed"], []).found == [folder]
 
     with pytest.raises(SystemExit, match=str(SOME_UNREADABLE)):
         judged(trained, "images", "--json")
@@ -319,13 +248,13 @@ def test_without_images_or_without_a_model_the_message_says_what_to_do(
     trained: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="no images in"):
-        program.main([str(tmp_path)])
+        command_line.main([str(tmp_path)])
     with pytest.raises(InputError, match=r"detector\.safetensors is missing: .*`dvc pull`.*`make"):
-        load_judge(tmp_path)
+        Judge.load(tmp_path)
     shutil.copytree(trained / "models", tmp_path / "models")
     (tmp_path / "models/calibration.json").unlink()
     with pytest.raises(InputError, match=r"calibration\.json is missing"):
-        load_judge(tmp_path / "models")
+        Judge.load(tmp_path / "models")
 
 
 def test_a_knn_index_of_another_model_or_of_too_few_images_is_named(
@@ -339,15 +268,15 @@ def test_a_knn_index_of_another_model_or_of_too_few_images_is_named(
         rf"features of shape .* makes {width} of an image.*`dvc pull`": index._replace(
             features=np.ascontiguousarray(index.features[:, 1:])
         ),
-        r"asks for the \d+ nearest of its 1 images .*`dvc pull`": index._replace(
+        r"wants the \d+ nearest of its 1 images .*`dvc pull`": index._replace(
             features=index.features[:1]
         ),
-        "asks for the 0 nearest": index._replace(neighbours=0),
+        "wants the 0 nearest": index._replace(neighbours=0),
     }
     for message, other in faulty.items():
         save_knn_index(other, path)
         with pytest.raises(InputError, match=rf"knn_index\.safetensors .*{message}"):
-            load_judge(tmp_path / "models")
+            Judge.load(tmp_path / "models")
 
 
 @pytest.mark.slow
@@ -370,7 +299,9 @@ def test_no_name_on_standard_input_ends_the_run(trained: Path, images: Path, enc
     errors = done.stderr.decode()
     assert done.returncode == SOME_UNREADABLE, errors
     assert "Traceback" not in errors
-    assert r"a.jpg\0b.jpg: not judged: no path of a file (embedded null byte); give one a" in errors
+    assert (
+        r"a.jpg\x00b.jpg: not judged: no path of a file (embedded null byte); give one a" in errors
+    )
     printed = done.stdout.decode()
     assert rf"{images}/caf\udce9.jpg" in printed
     assert str(second) in printed
@@ -398,3 +329,163 @@ def test_the_command_line_reads_standard_input_and_exits_as_it_says(
     assert "1 not judged" in done.stdout
     assert "absent.jpg: not judged" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def started(*arguments: str | Path, **options: Any) -> "subprocess.Popen[str]":
+    """Return the command line as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "judge", *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | {"NO_ALBUMENTATIONS_UPDATE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def many(images: Path, count: int) -> list[Path]:
+    """Return `count` images in a new folder."""
+    first = min(images.rglob("*.jpg"))
+    folder = images.parent / "many"
+    folder.mkdir()
+    return [Path(shutil.copy(first, folder / f"{number:05d}.jpg")) for number in range(count)]
+
+
+@pytest.mark.slow
+def test_an_interrupt_keeps_what_was_judged_and_a_resumed_run_judges_the_rest(
+    trained: Path, images: Path
+) -> None:
+    paths = many(images, 4000)
+    output = images.parent / "verdicts.csv"
+    arguments = (paths[0].parent, "--models", trained / "exported", "--batch-size", "1")
+    process = started(*arguments, "--output", output, "--quiet")
+    partial = images.parent / "verdicts.csv.partial"
+    while process.poll() is None and not (partial.exists() and partial.stat().st_size > 2000):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == INTERRUPTED, errors
+    assert "Traceback" not in errors
+    assert len(errors.splitlines()) == 1
+    assert not output.exists()
+    known = partial.read_text().splitlines()
+    assert 10 < len(known) < 4000
+
+    with pytest.raises(InputError, match=r"csv\.partial holds the verdicts .* add --resume"):
+        command_line.main([*map(str, arguments), "--output", str(output)])
+    partial.write_text("\n".join(known) + '\n{"path": "cut sh')
+    calls = 0
+    judge_crops = Judge._of_crops
+
+    def counted(judge: Judge, names: Sequence[str], crops: Sequence[Any]) -> Any:
+        nonlocal calls
+        calls += len(names)
+        return judge_crops(judge, names, crops)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Judge, "_of_crops", counted)
+        resumed = (*map(str, arguments), "--output", str(output), "--resume", "--quiet")
+        command_line.main([*resumed, "--batch-size", "500"])
+    assert calls == 4000 - (len(known) - 1)
+    rows = list(csv.DictReader(io.StringIO(output.read_text())))
+    assert [row["path"] for row in rows] == list(map(str, paths))
+    assert not partial.exists()
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_ends_the_run_in_silence(trained: Path, images: Path) -> None:
+    paths = many(images, 3000)
+    process = started(paths[0].parent, "--csv", "--models", trained / "exported")
+    assert process.stdout
+    assert process.stdout.readline() == "path,probability,verdict,distance,unlike_training\n"
+    process.stdout.close()
+    assert process.stderr
+    with process.stderr:
+        assert process.stderr.read() == ""
+    assert process.wait() == 128 + signal.SIGPIPE
+
+
+@pytest.mark.slow
+def test_help_waits_for_nothing_heavy() -> None:
+    code = "import sys, judge.command_line; judge.command_line.main(['--help'])"
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert "unlike training" in done.stdout
+    assert not {"numpy", "torch", "onnxruntime", "pandas"} & {
+        line.split("|")[-1].strip() for line in done.stderr.splitlines()
+    }
+
+
+@pytest.mark.usefixtures("images")
+def test_rows_appear_as_images_are_judged(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    printed: list[str] = []
+
+    class Terminal(io.StringIO):
+        def flush(self) -> None:
+            printed.append(self.getvalue())
+
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    judged(trained, "images", "--csv", "--batch-size", "2")
+    assert [text.count("\n") for text in printed[:8]] == list(range(2, 10))
+
+
+@pytest.mark.parametrize("name", ["verdicts.csv", "verdicts.json"])
+def test_the_output_is_what_would_have_been_printed(
+    trained: Path, images: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (images / "notes.txt").touch()
+    judged(trained, "images", "--output", name)
+    assert capsys.readouterr().out == (
+        "8 fake, 0 real at P(fake) >= 0.600; 8 unlike training\nleft out, no images: 1 .txt\n"
+    )
+    judged(trained, "images", f"--{name.split('.')[1]}")
+    assert Path(name).read_text() == capsys.readouterr().out
+    judged(trained, "images", "--output", name, "--quiet")  # an older file is replaced
+    assert not capsys.readouterr().out
+    assert [path.name for path in Path().glob("*verdicts*")] == [name]
+
+
+@pytest.mark.usefixtures("images")
+def test_an_output_of_unknown_format_or_of_another_detector_is_refused(
+    trained: Path,
+) -> None:
+    with pytest.raises(InputError, match=r"--output x\.txt: the suffix must be one of \.csv, \.j"):
+        judged(trained, "images", "--output", "x.txt")
+    with pytest.raises(InputError, match=r"--output absent/x\.csv: No such file or directory; na"):
+        judged(trained, "images", "--output", "absent/x.csv")
+    Path("x.csv.partial").write_text('{"judge": "another"}\n')
+    with pytest.raises(InputError, match="begun with another detector or threshold"):
+        judged(trained, "images", "--output", "x.csv", "--resume")
+    with pytest.raises(SystemExit, match="2"):
+        judged(trained, "images", "--resume")
+
+
+@pytest.mark.usefixtures("images")
+def test_threshold_sort_and_quiet(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judged(trained, "images", "--json")
+    probabilities = sorted(i["probability"] for i in json.loads(capsys.readouterr().out)["images"])
+    judged(trained, "images", "--threshold", "0", "--sort", "probability", "--quiet")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert {verdict for _, verdict, *_ in lines} == {"fake"}
+    assert [float(line[2]) for line in lines] == [round(p, 3) for p in probabilities[::-1]]
+    with pytest.raises(SystemExit, match="2"):
+        judged(trained, "images", "--threshold", "1.5")
+
+
+def test_a_name_forges_no_line(
+    trained: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = min(images.rglob("*.jpg"))
+    forged = images / "x.jpg\nholiday.jpg  real  0.010\x1b[2J\u202e\r.jpg"
+    first.rename(forged)
+    for option in ("--csv", "--quiet", "--json"):
+        judged(trained, "images", option)
+        printed = capsys.readouterr().out
+        shown = printed.replace("\n", "")
+        assert not any(unicodedata.category(char) in {"Cc", "Cf"} for char in shown)
+        assert "\nholiday" not in printed
+    assert str(forged.relative_to(images.parent)) in [
+        image["path"] for image in json.loads(printed)["images"]
+    ]
