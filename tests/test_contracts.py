@@ -178,7 +178,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("src/evaluation",),
     ("src/dataset", "src/models", "src/sources"),
     ("src/inference", "src/probes", "src/splitting"),
-    ("src/training", "src/explanation"),
+    ("src/training", "src/explanation", "src/exporting"),
     ("src",),  # the stages
     ("judge", "tools", "studies", "report"),
     ("bench",),
