@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 MODELS = Path(__file__).parents[1] / "models"
-SOME_UNREADABLE = 3  # exit codes; 1 and 2 are those of every command: bad input, bad usage
-INTERRUPTED = 130
+SOME_UNREADABLE = 3  # exit code; 1, 2 and 130 are those of every command
 DESCRIPTION = "Say of images whether they are photographs or were generated."
 EPILOG = f"""\
 The probability is calibrated; validation has decided from where on an image is called fake.
@@ -19,7 +18,7 @@ exit codes:
   2  wrong usage
   {SOME_UNREADABLE}  files that are no readable images, folders that cannot be searched or images
      without a heat-map are named; the others were judged
-  {INTERRUPTED}  interrupted; with --output, --resume judges what is left"""
+  130  interrupted; with --output, --resume judges what is left"""
 
 
 def build_parser() -> argparse.ArgumentParser:

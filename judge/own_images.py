@@ -3,17 +3,14 @@
 import argparse
 import io
 import logging
-import os
-import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from judge.command_line import INTERRUPTED, SOME_UNREADABLE
+from judge.command_line import SOME_UNREADABLE
 from judge.files import Unreadable, find_images
 from judge.heatmaps import make_folder, write_heatmaps
 from judge.judging import Judge, Verdict
@@ -36,20 +33,19 @@ def judge_own_images(args: argparse.Namespace) -> None:
         InputError: there is no image, no trained model, or no folder for the heat-maps.
         OSError: a heat-map or the output cannot be written (a full disk).
     """
-    with _ending_in_one_line():
-        _let_any_name_through()
-        search = find_images(args.images, sys.stdin.buffer)
-        if not search.found:
-            raise InputError(_nothing(args.images, search.no_images))
-        judge = Judge.load(args.models, args.runtime)
-        if args.threshold is not None:
-            judge = judge.with_threshold(args.threshold)
-        if args.heatmap:
-            make_folder(args.heatmap)
-        journal = Journal(args.output, judge.identity, args.resume) if args.output else None
-        run = Run(judge, args, journal)
-        run.results = Results(judge.calibration.threshold, search, run.unreadable)
-        missed = run.all()
+    _let_any_name_through()
+    search = find_images(args.images, sys.stdin.buffer)
+    if not search.found:
+        raise InputError(_nothing(args.images, search.no_images))
+    judge = Judge.load(args.models, args.runtime)
+    if args.threshold is not None:
+        judge = judge.with_threshold(args.threshold)
+    if args.heatmap:
+        make_folder(args.heatmap)
+    journal = Journal(args.output, judge.identity, args.resume) if args.output else None
+    run = Run(judge, args, journal)
+    run.results = Results(judge.calibration.threshold, search, run.unreadable)
+    missed = run.all()
     if run.unreadable or missed:
         sys.exit(SOME_UNREADABLE)
 
@@ -139,17 +135,3 @@ def _let_any_name_through() -> None:
     """Let no file's name end the run: it may hold what the terminal's encoding does not."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # whoever calls `main` may have put another
         sys.stdout.reconfigure(errors="backslashreplace")
-
-
-@contextmanager
-def _ending_in_one_line() -> Iterator[None]:
-    """Turn an interrupt and a reader that has gone (`| head`) into an exit code."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        logger.error("interrupted: what is printed was judged, the rest was not")
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # Python would try once more to write what is left, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)

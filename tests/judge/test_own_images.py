@@ -18,7 +18,7 @@ from PIL import Image
 from scipy.special import expit
 
 from judge import Judge, Unreadable, command_line, judging
-from judge.command_line import INTERRUPTED, SOME_UNREADABLE
+from judge.command_line import SOME_UNREADABLE
 from judge.files import find_images
 from src.core.cli import InputError
 from src.core.tables import read_table
@@ -365,7 +365,7 @@ def test_an_interrupt_keeps_what_was_judged_and_a_resumed_run_judges_the_rest(
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
-    assert process.returncode == INTERRUPTED, errors
+    assert process.returncode == 128 + signal.SIGINT, errors
     assert "Traceback" not in errors
     assert len(errors.splitlines()) == 1
     assert not output.exists()
