@@ -35,7 +35,7 @@ class Packs:
         """Keep entries in `folder`, which is created when the first ones are put."""
         self._folder = folder
         self._reader = ShardReader(folder)
-        self._places: dict[bytes, tuple[str, int, int, int]] = {}
+        self._entries: dict[bytes, tuple[str, int, int, int]] = {}
         # The newest last: it replaces what was damaged.
         for path in sorted(folder.glob(f"*{_INDEX}"), key=lambda path: path.stat().st_mtime_ns):
             self._load(path)
@@ -45,14 +45,14 @@ class Packs:
 
     def __contains__(self, key: str) -> bool:
         """Return whether there is an entry."""
-        return bytes.fromhex(key) in self._places
+        return bytes.fromhex(key) in self._entries
 
     def get(self, key: str) -> bytes | None:
         """Return the bytes that were put under `key`; None if there are none, or no longer."""
-        place = self._places.get(bytes.fromhex(key))
-        if place is None:
+        entry = self._entries.get(bytes.fromhex(key))
+        if entry is None:
             return None
-        pack, offset, length, crc = place
+        pack, offset, length, crc = entry
         try:
             data = self._reader.read(pack, offset, length)
         except InputError:  # somebody has emptied the cache
@@ -83,8 +83,8 @@ class Packs:
         self._add(pack.name, rows[rows["offset"] + rows["length"] <= size])
 
     def _add(self, pack: str, rows: NDArray[Any]) -> None:
-        for key, *place in rows.tolist():
-            self._places[key] = (pack, *place)
+        for key, *entry in rows.tolist():
+            self._entries[key] = (pack, *entry)
 
     def _append(self, suffix: str, data: bytes) -> int:
         """Write `data` at the end of a file of this process; return where that is."""

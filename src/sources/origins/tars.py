@@ -3,7 +3,6 @@
 import bz2
 import gzip
 import lzma
-import shutil
 import zlib
 from collections.abc import Callable, Sequence
 from mmap import ACCESS_READ, mmap
@@ -20,8 +19,10 @@ from src.images.shards import check_end, read_tar, stored_size
 from src.sources.local.cache import Cache, cache_key
 from src.sources.local.paths import LeftOut
 from src.sources.origins.members import are_text, link_target, resolved, table
+from src.sources.origins.zips import MAX_CONTENT, MAX_RATIO
 
 _AT_ONCE = 4096
+_PIECE = 2**20
 _OPENERS: dict[str, Callable[[Path], Any]] = {
     "gz": gzip.open,
     "bz": bz2.open,
@@ -35,7 +36,7 @@ def plain_copy(path: Path, kind: str, cache: Cache) -> Path:
     """Return a tar archive without compression: `path`, or a copy of it that the cache keeps.
 
     Raises:
-        InputError: it is not compressed as its suffix `kind` says, or damaged.
+        InputError: it is not compressed as its suffix `kind` says, damaged, or a bomb.
         OSError: the disk is full.
     """
     opener = _OPENERS.get(kind.rstrip("2")[-2:])
@@ -46,7 +47,11 @@ def plain_copy(path: Path, kind: str, cache: Cache) -> Path:
     if not target.is_file():
         try:
             with replacing(target) as copy, opener(path) as packed, copy.open("wb") as output:
-                shutil.copyfileobj(packed, output, 2**20)
+                limit = max(MAX_CONTENT, MAX_RATIO * stat.st_size)
+                while piece := packed.read(_PIECE):
+                    output.write(piece)
+                    if output.tell() > limit:
+                        raise InputError(f"{path}: refused, it unpacks to more than {limit} bytes")
         except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise

@@ -815,6 +815,16 @@ def test_compressed_tars_are_read(
             opened(tmp_path / "y", wrong, f"x.{suffix}")
 
 
+def test_a_compressed_bomb_is_refused_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tars, "MAX_CONTENT", 2**20)
+    bomb = gzip.compress(tar_of({"x.jpg": bytes(30 * 2**20)}))
+    with pytest.raises(InputError, match=r"x\.tar\.gz: refused, it unpacks to more than"):
+        opened(tmp_path, bomb, "x.tar.gz")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["x.tar.gz"]
+
+
 def gnu_sparse() -> bytes:
     """Return a tar archive with a file stored sparse, as `tar --sparse` writes it."""
     header = tarfile.TarInfo("real/1.jpg")
