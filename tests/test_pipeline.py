@@ -84,6 +84,23 @@ def test_a_changed_metric_reruns_evaluate_only(project: Project) -> None:
     assert project.repro() == ["evaluate"]  # nor the gallery: the errors are the same
 
 
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("src/evaluation/errors.py", {"evaluate", "gallery"}),  # a new column of errors.csv
+        ("judge/__main__.py", set()),  # a help text
+    ],
+)
+def test_an_edit_concerns_the_stages_that_import_it(
+    project: Project, file: str, expected: set[str]
+) -> None:
+    path = project.folder / file
+    path.write_text(path.read_text(encoding="utf-8") + "\n# edited\n", encoding="utf-8")
+    status = json.loads(project.run("dvc", "status", "--json"))
+    pipeline = YAML(typ="safe").load(project.read("dvc.yaml"))["stages"]
+    assert {stage for stage in status if stage in pipeline} == expected
+
+
 def test_another_detector_is_one_parameter_and_its_file_concerns_nobody_else(
     project: Project,
 ) -> None:

@@ -38,7 +38,9 @@ def test_a_name_is_a_generator_or_a_family(metadata: pd.DataFrame) -> None:
 def test_what_has_no_generated_image_is_refused_with_what_there_is(
     metadata: pd.DataFrame, name: str
 ) -> None:
-    with pytest.raises(InputError, match=rf"'{name}' is no generator.*'gan', 'glide'"):
+    with pytest.raises(
+        InputError, match=rf"'{name}' of .*leave_out is no generator.*'gan', 'glide'"
+    ):
         generators(metadata, name)
 
 
