@@ -160,7 +160,7 @@ def git_blob(data: bytes) -> str:
 
 
 def read_packages(requirements: Path) -> dict[str, str]:
-    """Return the installed version of each package that requirements.in asks for."""
+    """Return the installed version of each package that requirements.in lists."""
     text = requirements.read_text(encoding="utf-8")
     names = re.findall(r"^[A-Za-z][\w.-]*", text, flags=re.MULTILINE)
     return {name: version(name) for name in sorted(names, key=str.lower)}

@@ -106,7 +106,7 @@ def probe_features(images: pd.DataFrame, reader: ShardReader) -> dict[str, Float
 
 def _pixel_features(reader: ShardReader, rows: pd.DataFrame) -> Mapping[str, NDArray[Any]]:
     features = [
-        pixel_features(decode(reader.read(*place))) for place in rows.itertuples(index=False)
+        pixel_features(decode(reader.read(*location))) for location in rows.itertuples(index=False)
     ]
     columns = zip(*features, strict=True)
     return dict(zip(PixelFeatures._fields, map(np.stack, columns), strict=True))

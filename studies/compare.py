@@ -240,7 +240,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("first", help="a branch, tag, commit, experiment, or 'workspace'")
     parser.add_argument("second", nargs="?", default=WORKSPACE, help="likewise")
-    parser.add_argument("--json", type=Path, help="write the figures there as well")
+    parser.add_argument("--json", type=Path, help="write the numbers there as well")
     args = parser.parse_args(argv)
     params = load_params(EvaluateParams, "evaluate")
     comparison = compare(read_version(args.first), read_version(args.second), params)

@@ -1,6 +1,6 @@
 """Counts of right and wrong verdicts -> Matthews' correlation; scores -> its best threshold.
 
-Apart from `metrics`, so that a new figure of merit reruns nothing but `evaluate`: the threshold is
+Apart from `metrics`, so that a new metric reruns nothing but `evaluate`: the threshold is
 frozen before, on validation.
 """
 

@@ -6,5 +6,5 @@ from src.core.tables import Schema
 
 
 def error_columns(predictions: Schema) -> Schema:
-    """Return the columns of `predictions`, the kind of error before them, the score after."""
+    """Return the columns of `predictions`, the error before them and the score after."""
     return {"error": pa.string(), **predictions, "score": pa.float64()}

@@ -66,12 +66,12 @@ def interval(samples: FloatArray, confidence: float, groups: int) -> Interval:
     tail = float(special.ndtr(-student))
     if tail * (len(samples) + 1) < 1:
         _warn_of_too_few(groups, len(samples), confidence)
-    # R rounds part the truth's place into R + 1 gaps; the default would cut the tails short.
+    # R rounds divide the range into R + 1 gaps; the default would cut the tails short.
     low, high = np.nanquantile(samples, [tail, 1 - tail], axis=0, method="weibull")
     return Interval(low, high)
 
 
-@cache  # once, not for every figure
+@cache  # once, not for every metric
 def _warn_of_too_few(groups: int, rounds: int, confidence: float) -> None:
     logger.warning(
         "%d groups and %d bootstrap rounds are too few for intervals of %g %%: they are too narrow",

@@ -1,4 +1,4 @@
-"""Labels and scores -> figures of merit; FAKE (1) is the positive class.
+"""Labels and scores -> metrics; FAKE (1) is the positive class.
 
 Two views of the same predictions: a `Curve` (every threshold; AUROC, AP, ...) and a `Confusion`
 (one threshold; MCC, recall, ...). Both take a weight per image, and a bootstrap round is nothing

@@ -75,14 +75,14 @@ def _pr(axes: Axes, pr: pd.DataFrame, metrics: pd.DataFrame) -> None:
 def _confusion(axes: Axes, confusion: pd.DataFrame) -> None:
     share = confusion.pivot_table(index="actual", columns="predicted", values="share", sort=False)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for position, cell in enumerate(confusion.itertuples()):
+    for position, outcome in enumerate(confusion.itertuples()):
         axes.text(
             position % 2,
             position // 2,
-            f"{cell.images:,}\n{cell.share:.1%}",
+            f"{outcome.images:,}\n{outcome.share:.1%}",
             ha="center",
             va="center",
-            color="white" if float(str(cell.share)) > 0.5 else "black",
+            color="white" if float(str(outcome.share)) > 0.5 else "black",
         )
     axes.set(title="Confusion at the frozen threshold", xlabel="predicted", ylabel="actual")
     axes.set_xticks([0, 1], list(share.columns))

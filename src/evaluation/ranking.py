@@ -1,6 +1,6 @@
 """Labels in the order of their scores: what every threshold lets through, and the AUROC.
 
-Apart from `metrics`, so that a new figure of merit reruns nothing but `evaluate`: the gate before
+Apart from `metrics`, so that a new metric reruns nothing but `evaluate`: the gate before
 the training, `shortcuts`, needs no more than this.
 """
 

@@ -85,7 +85,7 @@ def compute_results(test: pd.DataFrame, threshold: float, params: EvaluateParams
     return Results(
         metrics.confusion(metrics.outcomes(test["label"].to_numpy(), _verdicts(test, threshold))),
         {name: (value, *ends) for name, (value, ends) in estimates.items()},
-        # The fakes that get through come first: they are what one overall figure hides.
+        # The fakes that get through come first: they are what one overall number hides.
         methods.sort_values(["label", "correct", "method"], ignore_index=True),
         pr,
     )

@@ -122,7 +122,7 @@ def worse_than_rest(correct: BoolArray, inside: BoolArray, groups: IntArray) -> 
 def holm(p: FloatArray) -> FloatArray:
     """Return `p`, shape (n,), adjusted for there being n of them; NaN stays, and does not count.
 
-    Source: Holm 1979, Scandinavian Journal of Statistics 6; it asks for no independence.
+    Source: Holm 1979, Scandinavian Journal of Statistics 6; it needs no independence.
     """
     order = np.argsort(p)  # NaN comes last
     count = int(np.isfinite(p).sum())

@@ -24,13 +24,13 @@ def contact_sheet(
     sheet = Image.new("RGB", (columns * width + GAP, LINE + rows * height + 2 * GAP), "white")
     _write(sheet, title, GAP, GAP)
     for position, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        cell = Image.new("RGB", (tile, tile + caption_height), "white")
+        framed = Image.new("RGB", (tile, tile + caption_height), "white")
         picture = image.copy()
         picture.thumbnail((tile, tile))
-        cell.paste(picture, ((tile - picture.width) // 2, (tile - picture.height) // 2))
-        _write(cell, caption, 0, tile + 1)
+        framed.paste(picture, ((tile - picture.width) // 2, (tile - picture.height) // 2))
+        _write(framed, caption, 0, tile + 1)
         row, column = divmod(position, columns)
-        sheet.paste(cell, (GAP + column * width, LINE + 2 * GAP + row * height))
+        sheet.paste(framed, (GAP + column * width, LINE + 2 * GAP + row * height))
     return sheet
 
 

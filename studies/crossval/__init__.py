@@ -1,1 +1,1 @@
-"""How much a figure hangs on which images happened to be the test set."""
+"""How much a metric depends on which images happened to be the test set."""

@@ -1,1 +1,1 @@
-"""How well images of a generator are told that training never saw."""
+"""How well images of a generator that training never saw are detected."""

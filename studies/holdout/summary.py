@@ -1,4 +1,4 @@
-"""Runs without a generator, and the run with all -> how much worse the unseen one is told."""
+"""Runs without a generator, and the run with all -> how much worse the unseen one is detected."""
 
 import argparse
 from collections.abc import Sequence

@@ -61,12 +61,12 @@ def noise(image: RGBImage, level: float, numbers: np.random.Generator) -> RGBIma
 
 
 def crop(image: RGBImage, level: float, numbers: np.random.Generator) -> RGBImage:
-    """Return a part of `image` whose sides are `level` times as long, from a drawn place."""
+    """Return a part of `image` whose sides are `level` times as long, at a random position."""
     sides = [max(1, round(side * level)) for side in image.shape[:2]]
-    places = numbers.random(2)
+    positions = numbers.random(2)
     top, left = (
-        int(place * (side - kept + 1))
-        for place, side, kept in zip(places, image.shape, sides, strict=False)
+        int(position * (side - kept + 1))
+        for position, side, kept in zip(positions, image.shape, sides, strict=False)
     )
     return image[top : top + sides[0], left : left + sides[1]]
 

@@ -72,7 +72,7 @@ def curves(
 
 
 def _with_starts(table: pd.DataFrame) -> pd.DataFrame:
-    """Return `table` with the clean row once more on every curve that has a place for it."""
+    """Return `table` with the clean row once more on every curve that it belongs to."""
     parts = [table.iloc[:1]]
     for corruption, curve in table.iloc[1:].groupby("corruption", sort=False):
         if corruption in UNTOUCHED:
