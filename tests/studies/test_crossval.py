@@ -128,5 +128,5 @@ def test_two_folds_are_run_summed_up_and_left_alone(project: Project) -> None:
     assert not tested[0] & tested[1]
     again = project.run("dvc", "repro", "studies/crossval/dvc.yaml")
     assert "Running stage" not in again
-    shown = project.run("dvc", "metrics", "show")
+    shown = project.run("dvc", "metrics", "show", "studies/crossval/results/metrics.json")
     assert "crossval.mcc" in shown
