@@ -113,8 +113,9 @@ test: check ## everything that CI runs, on all cores
 test-unit: $(READY) ## the quick tests only
 	pytest -m "not slow and not s3 and not browser"
 
-deps: $(READY) ## write what the stages import into every dvc.yaml
+deps: $(READY) ## write what follows from the code: imports into every dvc.yaml, params.schema.json
 	python -m tools.deps
+	python -m tools.params_schema
 
 bench: $(BENCH)/.ready ## measure against other ways: bench/results.md [JOB=loader one alone] [SCALE=0.01 a trial]
 	@PATH="$(CURDIR)/$(BENCH)/venv/bin:$(CURDIR)/$(BENCH)/tools:$$PATH" python -m bench $(JOB) $(if $(SCALE),--scale $(SCALE) --results $(BENCH)/results)

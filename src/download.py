@@ -37,9 +37,9 @@ class DownloadParams(SubsetParams):
     origin: str | tuple[str, ...]
     real_names: tuple[str, ...]  # of folders, in source `folder`
     fake_names: tuple[str, ...]
-    max_missing: Annotated[int, Field(ge=0)]
-    shard_images: Annotated[int, Field(gt=0)]
-    shard_megabytes: Annotated[int, Field(gt=0)]
+    max_missing: Annotated[int, Field(ge=0, le=10**9)]
+    shard_images: Annotated[int, Field(gt=0, le=10**6)]
+    shard_megabytes: Annotated[int, Field(gt=0, le=2**16)]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -42,8 +42,8 @@ _PARTS_AT_ONCE = 256  # of measures
 class MetadataParams:
     """Section `metadata` of params.yaml."""
 
-    max_unreadable: Annotated[int, Field(ge=0)]
-    max_contradictions: Annotated[int, Field(ge=0)]
+    max_unreadable: Annotated[int, Field(ge=0, le=10**9)]
+    max_contradictions: Annotated[int, Field(ge=0, le=10**9)]
     max_hash_distance: Annotated[int, Field(ge=0, le=8)]  # beyond, different faces match
 
 

@@ -33,10 +33,10 @@ class PredictParams:
     """Section `predict` of params.yaml."""
 
     crops_per_side: Annotated[int, Field(gt=0, le=16)]  # see images.GridCrops
-    batch_size: Annotated[int, Field(gt=0)]  # images; bounds the memory
+    batch_size: Annotated[int, Field(gt=0, le=2**16)]  # images; bounds the memory
     threads: Annotated[int, Field(gt=0, le=256)]  # of the CPU, for a part of a batch: see Embedder
-    knn_images: Annotated[int, Field(gt=0)]  # of train, that an image is compared with
-    knn_neighbours: Annotated[int, Field(gt=0)]  # the nearest that count: see knn_distance.py
+    knn_images: Annotated[int, Field(gt=0, le=10**6)]  # of train, that an image is compared with
+    knn_neighbours: Annotated[int, Field(gt=0, le=10**6)]  # the nearest that count
     seed: Annotated[int, Field(ge=0, lt=2**64)]  # which training images
 
 

@@ -42,8 +42,8 @@ _PASSED = "File statistics do not give the class away; see metrics/shortcuts.jso
 class ShortcutsParams:
     """Section `shortcuts` of params.yaml."""
 
-    max_images: Annotated[int, Field(ge=2)]
-    folds: Annotated[int, Field(ge=2)]
+    max_images: Annotated[int, Field(ge=2, le=10**7)]
+    folds: Annotated[int, Field(ge=2, le=100)]
     max_file_auroc: Annotated[float, Field(ge=0.5, le=1)]
     bootstrap_rounds: Rounds
     seed: Annotated[int, Field(ge=0, lt=2**32)]

@@ -1,8 +1,9 @@
 """params.yaml -> one frozen, typed, checked dataclass per section."""
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
@@ -12,7 +13,10 @@ from src.core.cli import InputError
 
 PARAMS_YAML = Path("params.yaml")
 # For `@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)`: no conversions, no extra keys.
-STRICT = ConfigDict(extra="forbid", strict=True)
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+# What every section may hold, by `python -m tools.params_schema`. No stage depends on it in DVC's
+# eyes, as none depends on another's parameters: it only says early what would fail later.
+SCHEMA_JSON = Path(__file__).parents[2] / "params.schema.json"
 
 # What parameters were called before -> what they are called now.
 RENAMED = {
@@ -27,6 +31,9 @@ Params = TypeVar("Params")
 def load_params(cls: type[Params], section: str, path: Path = PARAMS_YAML) -> Params:
     """Return section `section` of `path` as a checked `cls`.
 
+    The other sections are checked too: a wrong value is found before the first stage of a run, not
+    hours later by the stage that it is for.
+
     Raises:
         InputError: the file or the section is missing, or a key is unknown, missing, of the wrong
             type or out of range; the message names section, key, value and what is allowed.
@@ -36,9 +43,26 @@ def load_params(cls: type[Params], section: str, path: Path = PARAMS_YAML) -> Pa
         raise InputError(f"{path}: section {section!r} is missing; found {sorted(sections)}")
     try:
         # As JSON: a strict check of Python objects would refuse YAML's lists for tuples.
-        return TypeAdapter(cls).validate_json(json.dumps(sections[section], default=str))
+        params = TypeAdapter(cls).validate_json(json.dumps(sections[section], default=str))
     except ValidationError as error:
         raise InputError(_explain(error, section, path)) from error
+    if path == PARAMS_YAML and (faults := list(_faults(sections))):
+        raise InputError(f"{path}: " + "; ".join(faults))
+    return params
+
+
+def _faults(sections: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong in any of `sections`."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    schema = json.loads(SCHEMA_JSON.read_text(encoding="utf-8"))
+    # Infinity and NaN as texts: no bound would catch the latter.
+    plain = json.loads(json.dumps(sections, default=str), parse_constant=str)
+    for fault in Draft202012Validator(schema).iter_errors(plain):
+        deepest = best_match([fault]) or fault
+        names = ".".join(map(str, deepest.absolute_path))
+        yield f"{names}: {deepest.message}"
 
 
 def _read_yaml(path: Path) -> dict[str, object]:

@@ -40,8 +40,8 @@ class EvaluateParams:
     bootstrap_rounds: Rounds
     confidence: Annotated[float, Field(ge=0.5, lt=1)]
     calibration_bins: Annotated[int, Field(ge=2, le=100)]
-    min_groups: Annotated[int, Field(ge=1)]
-    worst_images: Annotated[int, Field(ge=1)]
+    min_groups: Annotated[int, Field(ge=1, le=10**9)]
+    worst_images: Annotated[int, Field(ge=1, le=1000)]
     seed: Annotated[int, Field(ge=0, lt=2**64)]
 
 

@@ -25,11 +25,11 @@ _LEFT_OUT, _TRAIN, _VAL, _TEST, _HOLDOUT = range(len(ASSIGNED))
 class SplitParams:
     """Section `split` of params.yaml."""
 
-    images_per_class: Annotated[int, Field(gt=0)] | None
+    images_per_class: Annotated[int, Field(gt=0, le=10**9)] | None
     match_categories: bool
     test_fraction: Fraction
     val_fraction: Fraction
-    fold: Annotated[int, Field(ge=0)]
+    fold: Annotated[int, Field(ge=0, lt=1000)]
     honour_given_split: bool
     holdout_methods: tuple[str, ...]
     seed: Annotated[int, Field(ge=0, lt=2**64)]

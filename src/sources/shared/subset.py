@@ -29,7 +29,7 @@ class SubsetParams:
     methods: Names | None  # and families
     categories: Names | None
     allow_licences: Names | None
-    images_per_method: Annotated[int, Field(gt=0)]  # and class
+    images_per_method: Annotated[int, Field(gt=0, le=10**9)]  # and class
     balance_classes: bool
     seed: Annotated[int, Field(ge=0, lt=2**64)]
 
