@@ -60,7 +60,7 @@ class Judge:
     def with_threshold(self, threshold: float) -> Self:
         """Return a judge that calls images fake from P(fake) = `threshold`, and is never unsure."""
         judge = type(self)(self.runtime, self.index)
-        judge.calibration = replace(self.calibration, threshold=threshold)
+        judge.calibration = replace(self.calibration, threshold=threshold, unsure=None)
         return judge
 
     @property

@@ -12,6 +12,7 @@ from judge.files import Search, Unreadable
 from judge.judging import Verdict
 from src.core.cli import InputError
 from src.core.files import replacing
+from src.evaluation.calibration import Calibration
 
 FORMATS = (".csv", ".json")
 _WIDEST = 80  # characters that paths are padded to
@@ -26,7 +27,7 @@ _NO_RESUME = (
 class Results(NamedTuple):
     """What a document says beside its rows."""
 
-    threshold: float
+    calibration: Calibration
     search: Search
     unreadable: Sequence[Unreadable]
 
@@ -98,7 +99,8 @@ class JsonRows:
     def end(self, verdicts: Sequence[Verdict], results: Results) -> str:
         """Return the document; names are as they are, whatever they hold."""
         document = {
-            "threshold": results.threshold,
+            "threshold": results.calibration.threshold,
+            "unsure": results.calibration.unsure,
             "images": [verdict._asdict() for verdict in verdicts],
             "unreadable": [item._asdict() for item in results.unreadable],
             "left_out": dict(sorted(results.search.no_images.items())),
@@ -122,8 +124,10 @@ def summary(verdicts: Sequence[Verdict], results: Results) -> str:
     """Return what all verdicts come to, and what was not judged."""
     counts = Counter(verdict.verdict for verdict in verdicts)
     parts = [f"{counts['fake']} fake", f"{counts['real']} real"]
-    parts += [f"{counts['unsure']} unsure"] * ("unsure" in counts)
-    lines = [f"{', '.join(parts)} at P(fake) >= {results.threshold:.3f}"]
+    parts += [f"{counts['unsure']} unsure"] * bool(results.calibration.unsure)
+    low, high = results.calibration.ends
+    between = f", unsure from {low:.3f}" if low < high else ""
+    lines = [f"{', '.join(parts)} at P(fake) >= {high:.3f}{between}"]
     if unlike := sum(verdict.unlike_training for verdict in verdicts):
         lines[0] += f"; {unlike} unlike training"
     if results.unreadable:

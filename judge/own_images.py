@@ -44,7 +44,7 @@ def judge_own_images(args: argparse.Namespace) -> None:
         make_folder(args.heatmap)
     journal = Journal(args.output, judge.identity, args.resume) if args.output else None
     run = Run(judge, args, journal)
-    run.results = Results(judge.calibration.threshold, search, run.unreadable)
+    run.results = Results(judge.calibration, search, run.unreadable)
     missed = run.all()
     if run.unreadable or missed:
         sys.exit(SOME_UNREADABLE)

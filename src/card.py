@@ -24,8 +24,13 @@ Written by the stage `card` from the metrics of the run that made the weights; d
 `{name}`, {parameters:,} parameters, trained on {train_images:,} images; the weights are those of
 epoch {best_epoch}. It looks at squares of {size} x {size} pixels ({resize}) and gives the log odds
 that an image was generated. A temperature of {temperature:.3f} ({temperature_low:.3f} to
-{temperature_high:.3f}), fitted on validation, makes probabilities of them; from {threshold:.3f} on,
-where validation's MCC was highest, the verdict is "fake".
+{temperature_high:.3f}), fitted on validation, makes probabilities of them. The figures
+below call an image fake from {threshold:.3f} on, as validation decided.
+
+`python -m judge` says "fake" from {unsure_high:.3f} on, "real" below {unsure_low:.3f} and
+"unsure" between. These ends rest on {real_groups} independent groups of photographs and
+{fake_groups} of fakes in validation. With them {judged:.1%} of the test images have a verdict, and
+of these {judged_right:.1%} are called right.
 
 ## What it is for
 
@@ -89,6 +94,8 @@ def model_card(found: Documents, manifest: Manifest) -> str:
         best_epoch=train["best_epoch"],
         size=view["size"],
         resize="of the image made smaller" if view["resize"] else "as they are",
+        judged=found.evaluate["verdicts"]["judged"],
+        judged_right=found.evaluate["verdicts"]["judged_right"],
         test_images=sum(found.evaluate["confusion"].values()),
         metrics=markdown_table(
             ("metric", "value", "interval"),

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from src.core.cli import run
@@ -59,6 +60,10 @@ def evaluate(
     tables["errors"] = errors.assign(group=names[errors["group"]])[list(error_columns(PREDICTIONS))]
     document = metrics_document(results, calibration.threshold)
     document["ood_share"] = float((test["distance"] > calibration.ood_distance).mean())
+    share, right = calibration.selective(
+        test["label"].to_numpy(), test["score"].to_numpy(), np.ones(len(test))
+    )
+    document["verdicts"] = {"judged": share, "judged_right": right}
     document["slices"] = count_slices(tables["slices"], 1 - params.confidence)
     if len(holdout):
         # A class that nothing is held out of is that of test.

@@ -1,23 +1,44 @@
 import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.special import expit
 
 from src import calibrate as stage
-from src.calibrate import CalibrateParams, calibrate, fit_temperature, log_loss
+from src.calibrate import (
+    CalibrateParams,
+    FalseAlarms,
+    budget_threshold,
+    calibrate,
+    fit_temperature,
+    group_weights,
+    log_loss,
+    unsure_band,
+)
 from src.core.arrays import FloatArray, IntArray
 from src.core.cli import InputError
 from src.core.tables import write_table
 from src.evaluation.calibration import load_calibration, save_calibration
 from src.evaluation.confusion import best_threshold
-from src.evaluation.ranking import Ranking
+from src.evaluation.ranking import Curve, Ranking
 from src.inference.predictions import PREDICTIONS
 from tests.helpers.make_predictions import make_predictions
 
-PARAMS = CalibrateParams(ood_quantile=0.9, bootstrap_rounds=50, confidence=0.95, seed=0)
+PARAMS = CalibrateParams(
+    verdict="mcc",
+    max_wrong=0.25,
+    ood_quantile=0.9,
+    bootstrap_rounds=50,
+    confidence=0.95,
+    seed=0,
+)
 PATHS = ["predictions.csv", "calibration.json", "calibrate.json"]
 
 
@@ -165,3 +186,71 @@ def test_saturated_logits_are_refused(low: float, high: float, message: str) -> 
     validation["logit"] = np.where(np.arange(len(validation)) % 2 == 0, low, high)
     with pytest.raises(InputError, match=message):
         calibrate(validation, PARAMS)
+
+
+def curve_of(labels: Sequence[int], scores: Sequence[float]) -> Curve:
+    return Ranking(np.array(labels), np.array(scores)).curve()
+
+
+def test_a_budget_of_false_alarms_is_kept_and_used() -> None:
+    labels, scores = [1, 0, 1, 0, 1, 0, 0], [0.9, 0.8, 0.7, 0.6, 0.5, 0.2, 0.1]
+    thresholds = {
+        rate: budget_threshold(curve_of(labels, scores), rate) for rate in (0.1, 0.25, 0.6)
+    }
+    assert thresholds == pytest.approx({0.1: 0.85, 0.25: 0.65, 0.6: 0.35})
+    # A photograph has the highest score: nothing may be called fake.
+    assert budget_threshold(curve_of([0, 1], [0.9, 0.5]), 0.1) == 1
+
+
+def test_groups_count_alike_however_many_images_they_have() -> None:
+    labels = np.array([0, 0, 0, 0, 1, 1])
+    weights = group_weights(labels, pd.Series(["a", "a", "a", "b", "c", "a"]))
+    np.testing.assert_allclose(weights, [1 / 6, 1 / 6, 1 / 6, 1 / 2, 1 / 2, 1 / 2])
+
+
+@pytest.mark.parametrize(
+    ("max_wrong", "band"),
+    [(1.0, None), (0.4, None), (0.3, (0.15, 0.5)), (0.2, (0.15, 0.85)), (0.05, (0.15, 0.85))],
+)
+def test_outside_of_the_band_verdicts_are_as_often_right_as_wanted(
+    max_wrong: float, band: tuple[float, float] | None
+) -> None:
+    labels, scores = [1, 0, 1, 1, 0, 1, 0], [0.9, 0.8, 0.7, 0.55, 0.45, 0.2, 0.1]
+    found = unsure_band(curve_of(labels, scores), 0.5, max_wrong)
+    assert found == (band if band is None else pytest.approx(band))
+
+
+def test_where_no_score_is_sure_there_is_no_such_verdict() -> None:
+    assert unsure_band(curve_of([0, 1, 0, 1], [0.9, 0.8, 0.2, 0.1]), 0.5, 0.1) == (0, 1)
+
+
+@given(
+    scores=st.lists(st.integers(0, 20), min_size=4, max_size=40),
+    max_wrong=st.sampled_from([0.05, 0.2, 0.4]),
+    seed=st.integers(0, 99),
+)
+def test_the_band_holds_what_it_promises(scores: list[int], max_wrong: float, seed: int) -> None:
+    p = np.array(scores) / 20
+    labels = (np.random.default_rng(seed).random(len(p)) < p).astype(np.int64)
+    if len(np.unique(p)) < 2 or len(np.unique(labels)) < 2:
+        return
+    curve = Ranking(labels, p).curve()
+    threshold = best_threshold(curve)
+    low, high = unsure_band(curve, threshold, max_wrong) or (threshold, threshold)
+    assert low <= threshold <= high
+    for chosen, wrong in ((p >= high, 0), (p < low, 1)):
+        if chosen.any() and high > 0 and low < 1 and high < 1:
+            assert (labels[chosen] == wrong).mean() <= max_wrong + 1e-9
+
+
+def test_a_budget_that_rests_on_few_groups_is_warned_of(
+    validation: pd.DataFrame, caplog: pytest.LogCaptureFixture
+) -> None:
+    params = replace(PARAMS, verdict=FalseAlarms(0.001))
+    calibration, document = calibrate(validation, params)
+    assert re.search(r"of 0\.001 rests on \d+ groups of photographs: 1000 or more", caplog.text)
+    reals = validation[validation["label"] == 0]
+    scores = calibration.probability(reals["logit"].to_numpy())
+    assert (scores < calibration.threshold).all()
+    assert 0 < document["val_judged"] <= 1
+    assert document["val_judged_right"] >= 1 - PARAMS.max_wrong

@@ -19,6 +19,10 @@ METRICS: dict[str, Any] = {
             "temperature_high": 1.25,
             "threshold": 0.625,
             "ood_distance": 0.375,
+            "unsure_low": 0.25,
+            "unsure_high": 0.875,
+            "real_groups": 70,
+            "fake_groups": 110,
         }
     },
     "evaluate": {
@@ -35,6 +39,7 @@ METRICS: dict[str, Any] = {
         "recall": {"glide": 0.25, "gan|x": 0.875, "*`_$": 0.125},
         "specificity": {"coco": 1.0},
         "ood_share": 0.0625,
+        "verdicts": {"judged": 0.5625, "judged_right": 0.9375},
         "slices": {"tested": 12, "worse_than_rest": 3},
     },
     "shortcuts": {"auroc": {"mean_colour": {"value": 0.6, "low": 0.55, "high": 0.65}}},
@@ -119,3 +124,10 @@ def test_the_stage_writes_the_same_bytes_twice(
     (tmp_path / "calibrate.json").write_text("{}")
     with pytest.raises(InputError, match="no 'calibrate' in the metrics: run `dvc repro`"):
         stage.main(arguments)
+
+
+def test_the_card_says_what_verdicts_rest_on() -> None:
+    card = " ".join(card_of().split())
+    assert '"fake" from 0.875 on, "real" below 0.250 and "unsure" between' in card
+    assert "rest on 70 independent groups of photographs and 110 of fakes" in card
+    assert "56.2% of the test images have a verdict, and of these 93.8% are called right" in card

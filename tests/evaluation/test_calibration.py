@@ -58,3 +58,14 @@ def test_what_is_no_calibration_is_refused(tmp_path: Path, text: str, message: s
 
     with pytest.raises(InputError, match=rf"c\.json is no calibration: .*{message}"):
         load_calibration(tmp_path / "c.json")
+
+
+def test_between_the_ends_there_is_no_verdict() -> None:
+    scores, labels = np.array([0.1, 0.2, 0.5, 0.8, 0.9]), np.array([0, 1, 1, 0, 1])
+    sure, unsure = Calibration(1.0, 0.5, 1.0), Calibration(1.0, 0.5, 1.0, (0.2, 0.8))
+    assert sure.verdicts(scores) == ["real", "real", "fake", "fake", "fake"]
+    assert unsure.verdicts(scores) == ["real", "unsure", "unsure", "fake", "fake"]
+    assert sure.selective(labels, scores, np.ones(5)) == (1, 0.6)
+    assert unsure.selective(labels, scores, np.ones(5)) == pytest.approx((0.6, 2 / 3))
+    weights = np.array([1.0, 1, 1, 0, 1])
+    assert unsure.selective(labels, scores, weights) == (0.5, 1)
