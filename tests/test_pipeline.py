@@ -14,7 +14,7 @@ from tests.conftest import TINY, Project, make_project, stages_run
 
 pytestmark = pytest.mark.slow
 
-AFTER_TRAIN = ["predict", "calibrate", "evaluate", "gallery", "card"]
+AFTER_TRAIN = ["predict", "calibrate", "evaluate", "export", "gallery", "card"]
 
 
 def test_a_second_repro_runs_nothing(project: Project) -> None:
