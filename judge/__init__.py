@@ -7,6 +7,8 @@ judge("photo.jpg").verdict  # real, fake or unsure
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import src as src  # first: it sets what NumPy and PyTorch read when they are loaded
+
 if TYPE_CHECKING:
     from judge.files import Unreadable
     from judge.judging import Judge, Verdict

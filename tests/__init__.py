@@ -1,0 +1,1 @@
+import src as src  # first: it sets what NumPy and PyTorch read when they are loaded

@@ -9,6 +9,8 @@ from typing import NoReturn
 
 import numpy as np
 
+from src.core import processor
+
 _INTERRUPTED, _NO_READER = 130, 141  # 128 + SIGINT, 128 + SIGPIPE
 _LARGEST = 2**25 - 2**16  # bytes: glibc learns up to 32 MiB, header and all
 
@@ -47,6 +49,8 @@ def run(main: Callable[[], None]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     for library in _CHATTY:
         logging.getLogger(library).setLevel(logging.WARNING)
+    if warning := processor.warning():
+        logger.warning(warning)
     try:
         main()
         sys.stdout.flush()  # here, where a failure has one line
