@@ -74,13 +74,14 @@ class Autoencoder(nn.Module):
 def train(images: Sequence[UInt8Array], steps: int) -> bytes:
     """Return the weights, as safetensors, of an autoencoder trained on `images` (H, W, 3), RGB.
 
-    The same images give the same bytes on the same machine.
+    The same images give the same bytes (see core.processor).
     """
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
     random = np.random.default_rng(0)
     model = Autoencoder()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
+    # Fused: other square roots come from MKL, which takes others on each vendor's processors.
+    optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, steps)
     for _ in range(steps):
         batch = _batch(images, random)

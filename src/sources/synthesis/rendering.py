@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from src.core import processor
 from src.core.arrays import UInt8Array
 from src.core.hashing import image_key
 from src.sources.local.cache import Cache
-from src.sources.synthesis import autoencoder, generators, impairment, views
+from src.sources.synthesis import autoencoder, generators, impairment, ncnn_model, views
 from src.sources.synthesis.generators import Generator
 from src.sources.synthesis.packages import Member
 
@@ -104,11 +105,10 @@ class Materials:
 
 def recipe() -> str:
     """Return a digest of the code and the libraries that the bytes of every image depend on."""
-    modules = (autoencoder, generators, impairment, views)
+    modules = (autoencoder, generators, impairment, ncnn_model, processor, views)
     files = [Path(str(module.__file__)) for module in modules] + [Path(__file__)]
     libraries = [
-        f"{name} {importlib.metadata.version(name)}"
-        for name in ("ncnn", "numpy", "pillow", "torch")
+        f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "pillow", "torch")
     ]
     texts = [file.read_text(encoding="utf-8") for file in files]
     return hashlib.sha256("\0".join(texts + libraries).encode()).hexdigest()
