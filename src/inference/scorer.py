@@ -7,7 +7,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from src.core.cli import keep_freed_memory
+from src.core.processor import is_exact
 from src.images.loader import BatchLoader, ImageSet, consecutive
+from src.models.shared.products import use_onednn
 
 
 def prepare_torch(threads: int) -> None:
@@ -23,6 +25,8 @@ def prepare_torch(threads: int) -> None:
     # does: each writes all of its result, so the fill would only cost a pass over memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_num_threads(threads)
+    if is_exact():
+        use_onednn()
 
 
 class Scorer:

@@ -33,7 +33,10 @@ class Schedule:
 
 def build_optimizer(groups: list[dict[str, Any]], beta2: float) -> AdamW:
     """Return AdamW over `groups` (see `models.parameter_groups`); its rate is set every update."""
-    return AdamW(groups, lr=0.0, betas=(0.9, beta2))
+    # On a CPU in one kernel of PyTorch's: otherwise square roots come from MKL, which takes others
+    # on each vendor's processors.
+    on_cpu = all(weight.device.type == "cpu" for group in groups for weight in group["params"])
+    return AdamW(groups, lr=0.0, betas=(0.9, beta2), fused=True if on_cpu else None)
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
