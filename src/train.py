@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from src.core import processor
 from src.core.cli import InputError, run
 from src.core.params import load_params
 from src.core.tables import read_table
@@ -15,7 +16,7 @@ from src.models.shared.pretrained import load_weights
 from src.training.augmentation import AugmentParams
 from src.training.checkpoints import code_files, fingerprint, scratch_folder
 from src.training.config import TrainParams
-from src.training.launch import launch_processes
+from src.training.launch import launch_processes, run_shares
 from src.training.outputs import Outputs
 from src.training.run import train_detector
 from src.training.setup import Settings
@@ -59,10 +60,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def launch() -> None:
-    """Train in as many processes as the environment asks for (see training.launch)."""
-    read_settings()  # what is wrong there is said once, not by every process
+    """Train in as many processes as the settings or the environment ask for (training.launch)."""
+    params = read_settings().train  # what is wrong there is said once, not by every process
+    if not params.exact and processor.is_asked_for():
+        processor.restart_without("src.train", sys.argv[1:])
     launch_processes("src.train", sys.argv[1:])
-    main()
+    run_shares(main, params.shares)
 
 
 if __name__ == "__main__":

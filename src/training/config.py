@@ -44,6 +44,10 @@ class TrainParams:
     gradient_checkpointing: bool  # recompute instead of remember: less memory, slower
     val_crops_per_side: Annotated[int, Field(gt=0, le=16)]  # see images.GridCrops
     threads: Annotated[int, Field(gt=0, le=256)]  # of the CPU: their number changes the last bits
+    # Of a batch, on a CPU: processes that compute them side by side. Their number changes the last
+    # bits, and batch norms see a share.
+    shares: Annotated[int, Field(gt=0, le=64)]
+    exact: bool  # on a CPU: the bits of any x86-64 processor with AVX2 (see core.processor)
 
     def __post_init__(self) -> None:
         """Check what no parameter shows alone.

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from src.core import processor
 from src.core.files import replacing, write_json
 from src.core.hashing import ranks
 from src.core.tables import LABELS
@@ -47,6 +48,7 @@ def write_metrics(trainer: Trainer, outputs: Outputs) -> None:
     metrics = {
         "best_epoch": best.epoch,
         "epochs": len(trainer.history),
+        "exact": processor.is_exact() and trainer.accelerator.device.type == "cpu",
         "images_seen": trainer.images_seen,
         "parameters": sum(weight.numel() for weight in trainer.detector.parameters()),
         "train_images": len(trainer.data.train),

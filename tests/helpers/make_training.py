@@ -83,6 +83,8 @@ TRAIN = TrainParams(
     gradient_checkpointing=False,
     val_crops_per_side=2,
     threads=1,
+    shares=1,
+    exact=True,
 )
 
 
