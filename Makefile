@@ -16,7 +16,7 @@ export DVC_NO_ANALYTICS := 1
 # A file of DVC's that a kill has cut short is named first, with the command that helps.
 REPRO := python -m tools.dvc_files && dvc repro
 
-.PHONY: help setup plan repro format check deps test test-unit remote s3 doctor verify push pull gate baselines diff compare crossval holdout robustness report bench lock clean
+.PHONY: verify-processors help setup plan repro format check deps test test-unit remote s3 doctor verify push pull gate baselines diff compare crossval holdout robustness report bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } \
@@ -82,6 +82,9 @@ remote: $(READY) ## where push and pull keep the data: URL=s3://bucket/path [END
 
 s3: $(READY) ## an S3 server on this machine, to try it; Ctrl-C stops it
 	@exec python -m tools.serve .scratch/s3
+
+verify-processors: $(READY) ## do other processors compute the same bytes? an hour in an emulator [PROCESSORS="EPYC Haswell"]
+	@python -m tests.emulation .scratch/processors docs/processors.md $(PROCESSORS)
 
 push: $(READY) ## send what the remote does not have, hashed on the way, and check that it arrived
 	@python -m tools.push

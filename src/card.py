@@ -12,6 +12,10 @@ from src.reporting.markdown import code, interval, markdown_table, with_interval
 from src.reporting.titles import HEADLINES, TITLES
 
 METRICS = (*HEADLINES, "brier_error", "calibration_error")
+EXACT = {
+    True: "Training gives these weights to the bit on any x86-64 processor with AVX2.",
+    False: "Training gives these weights to the bit on the same kind of machine alone.",
+}
 WEAK = 0.5  # a method of which fewer are called right is named among the limits
 
 CARD = """\
@@ -24,6 +28,7 @@ Written by the stage `card` from the metrics of the run that made the weights; d
 `{name}`, {parameters:,} parameters, trained on {train_images:,} images; the weights are those of
 epoch {best_epoch}. It looks at squares of {size} x {size} pixels ({resize}) and gives the log odds
 that an image was generated. A temperature of {temperature:.3f} ({temperature_low:.3f} to
+<<<<<<< HEAD
 {temperature_high:.3f}), fitted on validation, makes probabilities of them. The figures
 below call an image fake from {threshold:.3f} on, as validation decided.
 
@@ -31,6 +36,10 @@ below call an image fake from {threshold:.3f} on, as validation decided.
 "unsure" between. These ends rest on {real_groups} independent groups of photographs and
 {fake_groups} of fakes in validation. With them {judged:.1%} of the test images have a verdict, and
 of these {judged_right:.1%} are called right.
+=======
+{temperature_high:.3f}), fitted on validation, makes probabilities of them; from {threshold:.3f} on,
+where validation's MCC was highest, the verdict is "fake". {exact}
+>>>>>>> 3034e1b (Other processors are emulated and give the same bytes: a test and a proof)
 
 ## What it is for
 
@@ -92,6 +101,7 @@ def model_card(found: Documents, manifest: Manifest) -> str:
         parameters=train["parameters"],
         train_images=train["train_images"],
         best_epoch=train["best_epoch"],
+        exact=EXACT[train["exact"]],
         size=view["size"],
         resize="of the image made smaller" if view["resize"] else "as they are",
         judged=found.evaluate["verdicts"]["judged"],

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from src import train
+from src.core import processor
 from src.core.cli import InputError
 from src.core.tables import read_table
 from src.dataset.columns import SPLIT_TABLE
@@ -245,6 +246,31 @@ def change_params(section: str, **values: Any) -> None:
     sections = json.loads(Path("params.yaml").read_text())
     sections[section] |= values
     Path("params.yaml").write_text(json.dumps(sections))
+
+
+def run_stage(stage: list[str], **environment: str) -> dict[str, Any]:
+    """Run the stage in a process of its own; return its metrics."""
+    kept = {"PYTHONPATH": str(ROOT), "NO_ALBUMENTATIONS_UPDATE": "1", **environment}
+    command = [sys.executable, "-m", "src.train", *stage]
+    subprocess.run(command, env=os.environ | kept, check=True, capture_output=True)
+    metrics: dict[str, Any] = json.loads(Path("out/train.json").read_text())["train"]
+    return metrics
+
+
+@pytest.mark.slow
+def test_shares_of_a_batch_are_processes_and_give_their_bits(stage: list[str]) -> None:
+    change_params("train", shares=2)
+    assert run_stage(stage)["exact"] == processor.is_exact()
+    shares = read_all(Path("out"))
+    shutil.rmtree("out")
+    run_stage(stage, REAL_OR_GENERATED_PROCESSES="2")
+    assert read_all(Path("out")) == shares
+
+
+@pytest.mark.slow
+def test_who_turns_exactness_off_finds_it_in_the_metrics(stage: list[str]) -> None:
+    change_params("train", exact=False)
+    assert run_stage(stage)["exact"] is False
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from tools.remote.check_machine import (
     check_checkout,
     check_environment_disk,
     check_packages,
+    check_processor,
     check_python,
     check_shared_memory,
     check_system,
@@ -40,6 +41,7 @@ def diagnose(machine: bool, full: bool, build: bool) -> Iterator[Finding]:
         yield from check_environment_disk(Path.cwd(), Path(".venv"))
         yield check_packages(REQUIREMENTS)
         yield check_accelerator()
+        yield check_processor()
         yield from check_shared_memory(Path("/dev/shm"))
     try:
         # Here: a doctor that needs everything healthy could only ever say so.

@@ -1,10 +1,12 @@
 import os
+import subprocess
 import sys
 
 import pytest
 
 from src.core.cli import InputError
-from src.training.launch import PROCESSES_VARIABLE, launch_processes
+from src.training.launch import PROCESSES_VARIABLE, launch_processes, run_shares
+from tests.helpers import ROOT
 
 
 class Replaced(Exception):  # noqa: N818 - not an error
@@ -52,3 +54,60 @@ def test_what_is_no_number_is_refused(value: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv(PROCESSES_VARIABLE, value)
     with pytest.raises(InputError, match=f"{PROCESSES_VARIABLE}={value}: set it to"):
         launch_processes("src.train", [])
+
+
+def test_one_share_and_a_launcher_of_ones_own_start_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_fork() -> int:
+        raise AssertionError
+
+    ran: list[int] = []
+    monkeypatch.setattr(os, "fork", no_fork)
+    run_shares(lambda: ran.append(1), 1)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    run_shares(lambda: ran.append(2), 2)
+    monkeypatch.delenv("WORLD_SIZE")
+    monkeypatch.setenv(PROCESSES_VARIABLE, "1")
+    run_shares(lambda: ran.append(3), 2)
+    assert ran == [1, 2, 3]
+
+
+MEET = """
+import os
+import torch
+from torch import distributed
+from src.core.cli import InputError, run
+from src.training.launch import run_shares
+
+def main():
+    rank = int(os.environ["RANK"])
+    number = torch.tensor([float(rank)])
+    distributed.all_reduce(number)
+    print(f"{rank} of {os.environ['WORLD_SIZE']}: {number.item():g}", flush=True)
+    if rank in FAILING:
+        raise ERROR("too bad")
+
+run(lambda: run_shares(main, 3))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("failing", "error", "said"),
+    [
+        ((), "", ""),
+        ((2,), "ValueError", "ended with [0, 1]"),
+        ((0, 1, 2), "InputError", "error: too bad"),
+    ],
+)
+def test_shares_meet_and_end_together(failing: tuple[int, ...], error: str, said: str) -> None:
+    code = MEET.replace("FAILING", str(failing)).replace("ERROR", error or "ValueError")
+    environment = {k: v for k, v in os.environ.items() if k != PROCESSES_VARIABLE}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, text=True, capture_output=True
+    )
+    assert "0 of 3: 3" in done.stdout.splitlines()
+    assert done.returncode == bool(failing)
+    assert said in done.stderr
+    assert done.stderr.count("too bad") == bool(failing)

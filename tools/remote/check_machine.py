@@ -126,6 +126,15 @@ def check_accelerator() -> Finding:
     return ok("accelerator", str(device))
 
 
+def check_processor() -> Finding:
+    """Return whether this processor computes the bits that are committed."""
+    from src.core import processor
+
+    if found := processor.warning():
+        return warn("processor", found, "docs/reproduction.md")
+    return ok("processor", "computes the same bits as any x86-64 one with AVX2")
+
+
 def check_disk(what: str, folder: Path, needed: int) -> Finding:
     """Return whether `needed` bytes, those still to be pulled, fit into `folder`."""
     free = shutil.disk_usage(folder).free
