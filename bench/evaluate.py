@@ -10,10 +10,9 @@ from bench.results import Figure, Outcome, at_least, at_most
 from bench.timing import in_child, interleaved, medians, ratio, repeats
 from src.core.arrays import FloatArray
 from src.core.tables import FAKE
-from src.evaluation.confusion import mcc
 from src.evaluation.intervals import bootstrap
 from src.evaluation.metrics import average_precision, confusion, outcomes
-from src.evaluation.ranking import Ranking, auroc
+from src.evaluation.ranking import Ranking, auroc, mcc
 from src.evaluation.results import EvaluateParams, compute_results
 
 IMAGES, BOOTSTRAPS, METHODS = 500_000, 1000, 16

@@ -30,8 +30,8 @@ from src.core.files import write_json
 from src.core.tables import FAKE, write_table
 from src.dataset.columns import INDEX
 from src.dataset.image_stats import Measures
+from src.dataset.manifest import MANIFEST
 from src.dataset.near_duplicates import hash_clusters
-from src.dataset.raw import MANIFEST
 
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000, ROWS)
 # Below it the start of Python and its libraries is all there is to measure.

@@ -24,10 +24,10 @@ from src.images.crops import GridCrops
 from src.images.loader import ImageSet
 from src.images.shards import ShardReader
 from src.inference.embedder import embed
-from src.inference.log_odds import fake_logit
 from src.inference.scorer import prepare_torch
 from src.models.shared.blueprint import ModelParams
 from src.models.shared.detector import Detector, build_detector
+from src.models.shared.log_odds import fake_logit
 from src.predict import PredictParams
 
 IMAGES, ROUNDS = 512, 3

@@ -13,7 +13,7 @@ from src.evaluation.calibration import load_calibration
 from src.exporting.description import load_exported
 from src.images.crops import Crops, GridCrops
 from src.images.decode import RGBImage
-from src.inference.log_odds import fake_logit
+from src.models.shared.log_odds import fake_logit
 
 _DIGITS = 6  # of a logit, as in Embedder
 _PIXELS_AT_ONCE = 2**19  # more need memory and are no faster

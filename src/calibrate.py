@@ -20,9 +20,8 @@ from src.core.files import write_json
 from src.core.params import STRICT, load_params
 from src.core.tables import FAKE, REAL, read_table, require_both_classes
 from src.evaluation.calibration import Calibration, check_logits, save_calibration
-from src.evaluation.confusion import best_threshold
 from src.evaluation.intervals import Interval, Rounds, bootstrap_intervals
-from src.evaluation.ranking import Curve, Ranking, dot, ratio
+from src.evaluation.ranking import Curve, Ranking, best_threshold, dot, ratio
 from src.inference.predictions import PREDICTIONS
 
 logger = logging.getLogger(__name__)

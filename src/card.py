@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from src.core.cli import InputError, run
 from src.core.files import read_json, replacing
-from src.dataset.raw import Manifest, read_manifest
+from src.dataset.manifest import Manifest, read_manifest
 from src.reporting.markdown import code, interval, markdown_table, with_interval
 from src.reporting.titles import HEADLINES, TITLES
 

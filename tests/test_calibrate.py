@@ -26,8 +26,7 @@ from src.core.arrays import FloatArray, IntArray
 from src.core.cli import InputError
 from src.core.tables import write_table
 from src.evaluation.calibration import load_calibration, save_calibration
-from src.evaluation.confusion import best_threshold
-from src.evaluation.ranking import Curve, Ranking
+from src.evaluation.ranking import Curve, Ranking, best_threshold
 from src.inference.predictions import PREDICTIONS
 from tests.helpers.make_predictions import make_predictions
 

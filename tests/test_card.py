@@ -9,7 +9,7 @@ import pytest
 from src import card as stage
 from src.card import Documents, model_card
 from src.core.cli import InputError
-from src.dataset.raw import Manifest, Method
+from src.dataset.manifest import Manifest, Method
 
 METRICS: dict[str, Any] = {
     "calibrate": {

@@ -22,7 +22,8 @@ import pytest
 
 from src import download
 from src.core.cli import InputError
-from src.dataset.raw import read_index, read_manifest
+from src.dataset.manifest import read_manifest
+from src.dataset.raw import read_index
 from src.download import fetched, main
 from src.images.shards import ShardReader
 from src.sources.folder import CLASS_NAMES

@@ -18,7 +18,7 @@ import joblib
 import yaml
 
 from src.core.cli import InputError, run
-from src.dataset.raw import MANIFEST
+from src.dataset.manifest import MANIFEST
 
 logger = logging.getLogger("on_dask")
 

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import pandas as pd
 from pandas.api.types import union_categoricals
-from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from src.core.cli import InputError
@@ -24,40 +23,10 @@ from src.core.hashing import image_key
 from src.core.params import STRICT
 from src.core.tables import FAKE, LABELS, compact, read_table, write_table
 from src.dataset.columns import INDEX
+from src.dataset.manifest import MANIFEST, Manifest, Method, Shard, read_manifest
 from src.images.shards import stored_size, write_shard
 
-MANIFEST = "manifest.json"
 _SHARED = ["method", "family", "category", "given_split", "shard"]  # by many images
-
-
-@dataclass(frozen=True, config=STRICT)
-class Shard:
-    """What the manifest says of a shard."""
-
-    images: int
-    bytes: int
-    sha256: str
-    index_sha256: str  # of the CSV beside it
-
-
-@dataclass(frozen=True, config=STRICT)
-class Method:
-    """What the manifest says of a method."""
-
-    origin: str
-    version: str
-    licence: str
-    real: int  # images
-    fake: int
-    shards: dict[str, Shard]
-
-
-@dataclass(frozen=True, config=STRICT)
-class Manifest:
-    """manifest.json: everything in a folder of shards, by method."""
-
-    methods: dict[str, Method]
-    missing: tuple[str, ...]  # drawn, but not available
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -170,21 +139,6 @@ def _describe(shard: Path, images: int) -> Shard:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read_manifest(root: Path) -> Manifest:
-    """Return the manifest of the folder of shards `root`.
-
-    Raises:
-        InputError: there is none, or it is not one of ours.
-    """
-    path = root / MANIFEST
-    try:
-        return TypeAdapter(Manifest).validate_json(path.read_bytes())
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such manifest; run the download stage") from error
-    except ValidationError as error:
-        raise InputError(f"{path}: not a manifest of ours: {error.errors()[0]['msg']}") from error
 
 
 def read_index(root: Path) -> pd.DataFrame:

@@ -11,8 +11,7 @@ from bisect import bisect_left
 import numpy as np
 
 from src.core.arrays import FloatArray, IntArray
-from src.evaluation.confusion import Confusion
-from src.evaluation.ranking import Curve, Number, dot, ratio
+from src.evaluation.ranking import Confusion, Curve, Number, dot, ratio
 
 
 def average_precision(curve: Curve) -> float:

@@ -6,9 +6,8 @@ from scipy.special import expit
 
 from src.core.tables import FAKE, LABELS, REAL
 from src.evaluation import metrics
-from src.evaluation.confusion import Confusion
 from src.evaluation.intervals import rate_intervals
-from src.evaluation.ranking import Ranking
+from src.evaluation.ranking import Confusion, Ranking
 from src.evaluation.results import CURVE_POINTS, Results
 
 HISTOGRAM_BINS = 40

@@ -16,7 +16,6 @@ from src.core.tables import FAKE, LABELS, REAL, require_both_classes
 from src.evaluation import metrics
 from src.evaluation.calibration import check_logits
 from src.evaluation.calibration_error import debiased_root
-from src.evaluation.confusion import Confusion, mcc
 from src.evaluation.intervals import (
     Interval,
     Rounds,
@@ -25,7 +24,7 @@ from src.evaluation.intervals import (
     interval,
     rate_intervals,
 )
-from src.evaluation.ranking import Ranking, auroc
+from src.evaluation.ranking import Confusion, Ranking, auroc, mcc
 
 CURVE_POINTS = 1000  # more make a plot slow and its file large, and the eye sees no difference
 # Metrics whose statistic is a mean square with a bias: see `debiased_root`.

@@ -10,7 +10,7 @@ from PIL import Image
 from src.core.arrays import FloatArray
 from src.images.crops import Crops
 from src.images.decode import RGBImage
-from src.inference.log_odds import fake_logit
+from src.models.shared.log_odds import fake_logit
 
 FAKE_COLOUR, REAL_COLOUR = (
     (221, 107, 32),

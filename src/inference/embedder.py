@@ -15,9 +15,9 @@ from tqdm import tqdm
 from src.core.arrays import Float32Array, FloatArray
 from src.images.crops import Crops
 from src.images.loader import WORKERS_VARIABLE, ImageSet, default_workers
-from src.inference.log_odds import fake_logit
 from src.inference.scorer import Scorer
 from src.models.shared.detector import Detector
+from src.models.shared.log_odds import fake_logit
 
 _DIGITS = 6  # of a logit: what lies below is noise of the hardware
 # What a processor's caches hold of a network: with larger batches its memory is the limit, and

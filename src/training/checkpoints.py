@@ -28,10 +28,8 @@ _SOURCES = Path(__file__).parents[1]
 _CODE = (
     "core/*.py",
     "dataset/columns.py",
-    "evaluation/confusion.py",
     "evaluation/ranking.py",
     "images/*.py",
-    "inference/log_odds.py",
     "inference/scorer.py",
     "models/shared/*.py",
     "train.py",

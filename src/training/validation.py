@@ -7,9 +7,8 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from src.core.arrays import IntArray
-from src.evaluation.confusion import confusions, mcc
-from src.evaluation.ranking import Ranking, auroc
-from src.inference.log_odds import fake_logit
+from src.evaluation.ranking import Ranking, auroc, confusions, mcc
+from src.models.shared.log_odds import fake_logit
 
 
 class ValMetrics(TypedDict):

@@ -20,9 +20,9 @@ from src.images.decode import RGBImage
 from src.images.loader import BatchLoader, ImageSet, consecutive, default_workers
 from src.inference.embedder import Embedder
 from src.inference.knn_distance import load_knn_index
-from src.inference.log_odds import fake_logit
 from src.inference.scorer import prepare_torch
 from src.models.shared.detector import Detector, load_detector
+from src.models.shared.log_odds import fake_logit
 from studies.robustness.conditions import (
     CLEAN,
     PARAMS,

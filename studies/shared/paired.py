@@ -8,9 +8,8 @@ from scipy import special, stats
 
 from src.core.arrays import BoolArray, FloatArray, IntArray
 from src.evaluation import metrics
-from src.evaluation.confusion import mcc
 from src.evaluation.intervals import bootstrap, interval
-from src.evaluation.ranking import Ranking, auroc
+from src.evaluation.ranking import Ranking, auroc, mcc
 
 
 class Scored:

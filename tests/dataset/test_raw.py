@@ -14,7 +14,8 @@ from src.core.cli import InputError
 from src.core.hashing import image_key
 from src.core.tables import FAKE, REAL
 from src.dataset.columns import INDEX
-from src.dataset.raw import MANIFEST, ShardLimits, read_index, read_manifest, round_place, write_raw
+from src.dataset.manifest import MANIFEST, read_manifest
+from src.dataset.raw import ShardLimits, read_index, round_place, write_raw
 from src.images.shards import ShardReader, read_tar, stored_size
 
 PROVENANCE = dict.fromkeys(("glide", "coco"), ("origin", "1", "MIT"))

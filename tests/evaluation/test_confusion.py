@@ -3,7 +3,7 @@ import sklearn.metrics
 from hypothesis import given
 
 from src.core.arrays import FloatArray, IntArray
-from src.evaluation import confusion
+from src.evaluation import ranking
 from tests.evaluation.test_metrics import curve_of, predictions
 
 
@@ -14,7 +14,7 @@ def test_no_threshold_beats_the_chosen_one(
     y_true, y_score, _ = data
     if len(set(y_score)) == 1:
         return
-    chosen = confusion.best_threshold(curve_of(y_true, y_score))
+    chosen = ranking.best_threshold(curve_of(y_true, y_score))
 
     def quality(threshold: float) -> float:
         return float(sklearn.metrics.matthews_corrcoef(y_true, y_score >= threshold))
@@ -24,15 +24,15 @@ def test_no_threshold_beats_the_chosen_one(
 
 
 def test_a_threshold_lies_in_the_middle_of_the_widest_gap() -> None:
-    assert confusion.best_threshold(curve_of([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])) == pytest.approx(
+    assert ranking.best_threshold(curve_of([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])) == pytest.approx(
         0.5
     )
     # Cutting off the first or the last image is equally good; the wider gap is below.
-    assert confusion.best_threshold(curve_of([0, 1, 0, 1], [0.1, 0.5, 0.6, 0.7])) == pytest.approx(
+    assert ranking.best_threshold(curve_of([0, 1, 0, 1], [0.1, 0.5, 0.6, 0.7])) == pytest.approx(
         0.3
     )
 
 
 def test_equal_scores_allow_no_threshold() -> None:
     with pytest.raises(ValueError, match=r"every score is 0\.5: no threshold separates"):
-        confusion.best_threshold(curve_of([0, 1], [0.5, 0.5]))
+        ranking.best_threshold(curve_of([0, 1], [0.5, 0.5]))

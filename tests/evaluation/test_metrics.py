@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis.extra import numpy as arrays
 
 from src.core.arrays import FloatArray, IntArray
-from src.evaluation import confusion, metrics, ranking
+from src.evaluation import metrics, ranking
 from src.evaluation.ranking import Curve, Ranking
 
 # Real images at .1 .4 .4 .6, fakes at .35 .4 .7 .9: few enough to work every figure by hand.
@@ -56,7 +56,7 @@ def test_counts_of_the_worked_example() -> None:
     assert metrics.balanced_accuracy(counts) == 5 / 8
     assert metrics.precision(counts) == pytest.approx(2 / 3)
     assert metrics.f1(counts) == pytest.approx(4 / 7)
-    assert confusion.mcc(counts) == pytest.approx((2 * 3 - 1 * 2) / np.sqrt(3 * 5 * 4 * 4))
+    assert ranking.mcc(counts) == pytest.approx((2 * 3 - 1 * 2) / np.sqrt(3 * 5 * 4 * 4))
 
 
 def test_precision_falls_where_recall_is_bought() -> None:
@@ -103,7 +103,7 @@ def test_counts_agree_with_scikit_learn(
 
     options: dict[str, Any] = {"sample_weight": weights}
     mcc = sklearn.metrics.matthews_corrcoef(y_true, y_pred, **options)
-    assert confusion.mcc(counts) == pytest.approx(mcc, abs=1e-12)
+    assert ranking.mcc(counts) == pytest.approx(mcc, abs=1e-12)
     for ours, theirs in (
         (metrics.precision, sklearn.metrics.precision_score),
         (metrics.recall, sklearn.metrics.recall_score),
@@ -184,4 +184,4 @@ def test_figures_of_one_class_are_not_numbers() -> None:
         assert np.isnan(metrics.recall_at_fpr(curve, 0.01))
         counts = metrics.confusion(metrics.outcomes(np.array(labels), np.array([0, 1])))
         assert np.isnan(metrics.balanced_accuracy(counts))
-        assert confusion.mcc(counts) == 0
+        assert ranking.mcc(counts) == 0

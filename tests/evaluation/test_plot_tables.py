@@ -4,7 +4,7 @@ import pytest
 import sklearn.metrics
 
 from src.evaluation import plot_tables
-from src.evaluation.confusion import Confusion
+from src.evaluation.ranking import Confusion
 from src.evaluation.results import CURVE_POINTS, compute_results
 from tests.evaluation.test_results import PARAMS
 from tests.helpers.make_predictions import make_predictions, scored

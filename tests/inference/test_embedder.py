@@ -13,10 +13,10 @@ from torch import nn
 from src.images.crops import GridCrops, View
 from src.images.loader import ImageSet
 from src.inference.embedder import Embedder, _parallel_parts, _workers, embed, last_layer
-from src.inference.log_odds import fake_logit
 from src.inference.scorer import Scorer
 from src.models.shared.blueprint import names
 from src.models.shared.detector import Detector, build_detector
+from src.models.shared.log_odds import fake_logit
 from tests.helpers.make_training import MODEL, make_split
 
 CLASSES = ("real", "glide", "stylegan2")

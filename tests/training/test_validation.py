@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.special import expit
 from sklearn.metrics import matthews_corrcoef
 
-from src.inference.log_odds import fake_logit
+from src.models.shared.log_odds import fake_logit
 from src.training.validation import validate
 
 scores_of_one_class = st.lists(st.integers(-5, 5), min_size=1, max_size=15)
