@@ -28,18 +28,13 @@ Written by the stage `card` from the metrics of the run that made the weights; d
 `{name}`, {parameters:,} parameters, trained on {train_images:,} images; the weights are those of
 epoch {best_epoch}. It looks at squares of {size} x {size} pixels ({resize}) and gives the log odds
 that an image was generated. A temperature of {temperature:.3f} ({temperature_low:.3f} to
-<<<<<<< HEAD
 {temperature_high:.3f}), fitted on validation, makes probabilities of them. The figures
-below call an image fake from {threshold:.3f} on, as validation decided.
+below call an image fake from {threshold:.3f} on, as validation decided. {exact}
 
 `python -m judge` says "fake" from {unsure_high:.3f} on, "real" below {unsure_low:.3f} and
 "unsure" between. These ends rest on {real_groups} independent groups of photographs and
 {fake_groups} of fakes in validation. With them {judged:.1%} of the test images have a verdict, and
 of these {judged_right:.1%} are called right.
-=======
-{temperature_high:.3f}), fitted on validation, makes probabilities of them; from {threshold:.3f} on,
-where validation's MCC was highest, the verdict is "fake". {exact}
->>>>>>> 3034e1b (Other processors are emulated and give the same bytes: a test and a proof)
 
 ## What it is for
 
