@@ -16,7 +16,7 @@ export DVC_NO_ANALYTICS := 1
 # A file of DVC's that a kill has cut short is named first, with the command that helps.
 REPRO := python -m tools.dvc_files && dvc repro
 
-.PHONY: verify-processors help setup plan repro format check deps test test-unit remote s3 doctor verify push pull gate baselines diff compare crossval holdout robustness report bench lock clean
+.PHONY: verify-processors help setup plan repro page format check deps test test-unit remote s3 doctor verify push pull gate baselines diff compare crossval holdout robustness report bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } \
@@ -59,6 +59,9 @@ compare: $(READY) ## is B better than A? A=main [B=workspace], any two revisions
 	@python -m studies.compare '$(or $(A),main)' '$(or $(B),workspace)'
 
 ##@ Studies
+
+page: $(READY) ## judge pictures in a browser: http://127.0.0.1:8000, and an HTTP API [PORT=8000]
+	@exec python -m judge.server --port $(or $(PORT),8000)
 
 baselines: $(READY) ## every detector as an experiment, and their table [DETECTORS="npr xray"] [CLIP=weights] [IMAGES_SEEN=number]
 	@python -m studies.baselines.run $(if $(IMAGES_SEEN),--images-seen '$(IMAGES_SEEN)') $(DETECTORS)

@@ -42,15 +42,16 @@ def build_parser() -> argparse.ArgumentParser:
     add("--quiet", action="store_true", help="no summary, no progress bar")
     add("--heatmap", type=Path, metavar="DIR", help="write what speaks for fake or real to DIR")
     cells, batch = "parts a side (%(default)s)", "images at once (%(default)s)"
-    add("--heatmap-cells", type=_positive, default=8, metavar="N", help=cells)
+    add("--heatmap-cells", type=positive, default=8, metavar="N", help=cells)
     add("--models", type=Path, default=MODELS, metavar="DIR", help="the repository's own if left")
     runtime = "auto: ONNX Runtime if the detector is exported, else PyTorch"
     add("--runtime", choices=("auto", "onnx", "torch"), default="auto", help=runtime)
-    add("--batch-size", type=_positive, default=32, metavar="N", help=batch)
+    add("--batch-size", type=positive, default=32, metavar="N", help=batch)
     return parser
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Return the number that `text` is, 1 or more."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, 1 or more")
     return int(text)

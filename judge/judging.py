@@ -36,6 +36,9 @@ class Verdict(NamedTuple):
     unlike_training: bool
 
 
+Looked = tuple[Verdict, list[tuple[float, int]]]
+
+
 class Judge:
     """A trained detector with all that its verdict takes."""
 
@@ -45,14 +48,16 @@ class Judge:
         self._budget = PixelBudget(PIXELS_IN_FLIGHT)
 
     @classmethod
-    def load(cls, models: Path | str = MODELS, runtime: str = "auto") -> Self:
+    def load(cls, models: Path | str = MODELS, runtime: str = "auto", threads: int = 0) -> Self:
         """Return the judge that the folder `models` holds; `runtime` is auto, onnx or torch.
+
+        ONNX Runtime takes `threads`, 0: one per core.
 
         Raises:
             InputError: something is missing or damaged, or does not belong to the rest.
         """
         folder = Path(models)
-        loaded = load_runtime(folder, runtime)
+        loaded = load_runtime(folder, runtime, threads)
         judge = cls(loaded, load_knn_index(path := find_file(folder, "knn_index.safetensors")))
         _check_index(judge, path)
         return judge
@@ -78,8 +83,15 @@ class Judge:
         Raises:
             UndecodableImage: it is not there, or no image.
         """
-        (verdict,) = self._of_crops([_name(image)], [self.crops(image)])
-        return verdict
+        return self.look(image)[0]
+
+    def look(self, image: Source) -> Looked:
+        """Return the verdict as from a call, and the nearest training images.
+
+        Each has its distance and its position in the index; the nearest comes first.
+        """
+        ((verdict, neighbours),) = self._of_crops([_name(image)], [self.crops(image)])
+        return verdict, neighbours
 
     def judge_all(
         self, images: Iterable[Source | Unreadable], batch_size: int = 32
@@ -98,7 +110,7 @@ class Judge:
             crops = [(_name(image), item) for image, item in batch if isinstance(item, np.ndarray)]
             verdicts = iter(self._of_crops(*zip(*crops, strict=True)) if crops else ())
             for _, item in batch:
-                yield item if isinstance(item, Unreadable) else next(verdicts)
+                yield item if isinstance(item, Unreadable) else next(verdicts)[0]
 
     def crops(self, image: Source) -> Crops:
         """Return the crops that an image is judged by, (crops, size, size, 3)."""
@@ -117,27 +129,24 @@ class Judge:
         heat = occlusion(pixels, self.runtime.crop, self.runtime.logits, cells)
         return upright(paint(pixels, heat, HEATMAP_PIXELS), data)
 
-    def neighbours(self, image: Source) -> list[tuple[float, int]]:
-        """Return the distances and positions in the index of the nearest training images."""
-        _, features = self.runtime.embed([self.crops(image)])
-        distances, positions = nearest(self.index, features)
-        return list(zip(distances[0].tolist(), positions[0].tolist(), strict=True))
-
-    def _of_crops(self, names: Sequence[str], crops: Sequence[Crops]) -> list[Verdict]:
+    def _of_crops(self, names: Sequence[str], crops: Sequence[Crops]) -> list[Looked]:
         logits, features = self.runtime.embed(crops)
-        distances = nearest(self.index, features)[0][:, -1]
+        distances, positions = (found.tolist() for found in nearest(self.index, features))
         probabilities = self.calibration.probability(logits)
         verdicts = self.calibration.verdicts(probabilities)
         return [
-            Verdict(
-                name,
-                round(float(probability), 6),
-                verdict,
-                float(distance),
-                bool(distance > self.calibration.ood_distance),
+            (
+                Verdict(
+                    name,
+                    round(float(probability), 6),
+                    verdict,
+                    far[-1],
+                    far[-1] > self.calibration.ood_distance,
+                ),
+                list(zip(far, at, strict=True)),
             )
-            for name, probability, verdict, distance in zip(
-                names, probabilities, verdicts, distances, strict=True
+            for name, probability, verdict, far, at in zip(
+                names, probabilities, verdicts, distances, positions, strict=True
             )
         ]
 

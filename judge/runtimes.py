@@ -47,8 +47,10 @@ def find_file(models: Path, name: str) -> Path:
     return path
 
 
-def load_runtime(models: Path, name: str) -> Runtime:
+def load_runtime(models: Path, name: str, threads: int = 0) -> Runtime:
     """Return the network in the folder `models`, run by `name`; auto: by ONNX where it is exported.
+
+    `threads` are those of ONNX Runtime, 0: one per core.
 
     Raises:
         InputError: there is no such runtime, or a file is missing or damaged.
@@ -59,7 +61,7 @@ def load_runtime(models: Path, name: str) -> Runtime:
     from judge.onnx_runtime import OnnxRuntime, is_exported
 
     if name == "onnx" or (name == "auto" and is_exported(models)):
-        return OnnxRuntime(models)
+        return OnnxRuntime(models, threads)
     from judge.torch_runtime import TorchRuntime
 
     return TorchRuntime(models)

@@ -1,0 +1,54 @@
+"""A running server that the tests of a run share."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import ROOT
+
+
+@contextmanager
+def serving(models: Path, *options: str) -> Iterator[str]:
+    """Yield the address of a server of its own; at its end nothing may stand in its log."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "judge.server", "--port", "0", "--models", str(models), *options],
+        cwd=ROOT,
+        env=os.environ | {"NO_ALBUMENTATIONS_UPDATE": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr
+    with process.stderr:
+        try:
+            lines = iter(process.stderr.readline, "")
+            yield next(found[0] for line in lines if (found := re.search(r"http://\S+\d", line)))
+        finally:
+            process.terminate()
+            rest = process.stderr.read()
+            process.wait()
+    assert "Traceback" not in rest
+    assert "ERROR" not in rest
+
+
+@pytest.fixture(scope="session")
+def server(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server with the trained detector, its card and its data."""
+    folder = tmp_path_factory.mktemp("repository")
+    shutil.copytree(trained / "exported", folder / "models")
+    (folder / "models/card.md").write_text("# Card\n\n| a | b |\n|---|---|\n| <b>1</b> | 2 |\n")
+    (folder / "data").mkdir()
+    (folder / "data/splits.csv").symlink_to(trained / "splits.csv")
+    (folder / "data/raw").symlink_to(trained / "raw")
+    slices = folder / "plots/evaluate/slices.csv"
+    slices.parent.mkdir(parents=True)
+    head = "name,by,value,label,images,groups,few,correct,correct_low,correct_high\n"
+    slices.write_text(f"{head}x,jpeg_quality,above 10,fake,9,9,False,0.5,0.25,0.75\n")
+    with serving(folder / "models") as address:
+        yield address
