@@ -38,7 +38,9 @@ def small(name: str) -> Detector:
     params = ModelParams(name, backbone, "none", size, "native", 0.0)
     detector = build_detector(params, ("real", "glide", "gan"), 0).eval()
     if isinstance(detector.network, FrozenNetwork):
-        known = torch.randn(30, 192, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            seen = detector.network.backbone(detector.normalised(random_images(1, size)))
+        known = torch.randn(30, seen.shape[1], generator=torch.Generator().manual_seed(0))
         head = detector.network.head
         head.solve(known, torch.arange(30) % 3, head.settings[1])
     return detector

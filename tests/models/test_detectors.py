@@ -132,7 +132,7 @@ def test_nearest_neighbours_learn_what_their_features_show() -> None:
         assert (head(pixels[30:]).argmax(1) == targets[30:]).all()
 
 
-@pytest.mark.parametrize("name", ["xray", "univfd_knn"])
+@pytest.mark.parametrize("name", ["xray", "univfd_knn", "srm"])
 def test_the_same_seed_gives_the_same_bytes(
     name: str, table: pd.DataFrame, root: Path, tmp_path: Path
 ) -> None:
