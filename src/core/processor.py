@@ -22,8 +22,8 @@ SWITCHES = {
     # MKL, PyTorch's linear algebra: it has other kernels for AMD's, and only these for everybody's.
     "MKL_CBWR": "COMPATIBLE",
     # NumPy: exponentials of 512 bits have other last digits, and each sort has its own order of
-    # equals. Nor its loops for AVX2, which the emulator cannot run: only sorts miss them.
-    "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR",
+    # equals. Those of AVX2 stay: every processor that is promised the same bits has them.
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
     # OpenBLAS, the products of NumPy and SciPy: one kernel for all.
     "OPENBLAS_CORETYPE": "Haswell",
     # The same with one core as with many: a sum that threads share is added up in another order.

@@ -37,7 +37,7 @@ def test_every_library_has_read_its_switch() -> None:
     kernels = {pool.get("architecture") for pool in threadpool_info() if pool["user_api"] == "blas"}
     assert kernels <= {"Haswell"}
     features = np.show_config(mode="dicts")["SIMD Extensions"]
-    assert not set(features.get("found", [])) & {"X86_V3", "X86_V4"}
+    assert not set(features.get("found", [])) & {"X86_V4"}
 
 
 @pytest.mark.parametrize("package", ["judge", "studies.compare", "report.page", "tools.gate"])

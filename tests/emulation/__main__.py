@@ -26,7 +26,7 @@ Written by `make verify-processors`. This machine ({native}) computed everything
 `qemu-x86_64` did on the processors of the other columns: *same* says that every byte was equal.
 None of those has AVX-512.
 
-The stages are those of a small run of the whole pipeline, on 64 pictures with 11 updates. Below
+The stages are those of a small run of the whole pipeline, on 64 pictures with 9 updates. Below
 them: what a run of the default parameters leaves out. Detectors made two updates and a prediction.
 
 {table}
