@@ -32,6 +32,7 @@ _CODE = (
     "images/*.py",
     "inference/scorer.py",
     "models/shared/*.py",
+    "reporting/drawing.py",
     "train.py",
     "training/*.py",
 )

@@ -43,7 +43,7 @@ def trained_judge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         read = ("detector.safetensors", "detector.json", "knn_index.safetensors")
         names = (*read, "calibration.json", "detector.onnx", "detector.onnx.json")
         export.main([str(exported / name) for name in names])
-        yield folder
+    yield folder
     # The stage asks for them; they must not slow down or refuse what other tests do.
     torch.use_deterministic_algorithms(False)
 

@@ -82,7 +82,8 @@ def test_an_image_is_decoded_once_and_scored_as_the_stage_predict_does(
     monkeypatch.setattr(loading, "decode", counted)
     test = table[table["split"] == "test"]
     logits = scores(test, tmp_path / "raw", detector, 2, FEW)
-    assert len(decoded) == len(test) == 12
+    assert len(test) == 12
+    assert len(decoded) == 13  # the first once more: its crops say how large a batch is
     assert logits[CLEAN].to_numpy() == pytest.approx(expected["logit"].to_numpy(), abs=2e-5)
     names = ["jpeg 30", "jpeg 90", "resize 0.5", "blur 1", "noise 0.05", "screenshots 2"]
     assert list(logits.columns) == ["image_id", "method", "group", "label", CLEAN, *names]

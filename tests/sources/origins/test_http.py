@@ -10,6 +10,7 @@ import pytest
 from src.sources.local.cache import Cache
 from src.sources.origins import Missing, Origin, http, open_origin, stores
 from src.sources.origins.http import end_of_redirects
+from src.sources.origins.in_flight import IN_FLIGHT
 from tests.helpers import servers
 from tests.helpers.make_artifact import zip_of
 from tests.helpers.servers import Answer, Request, Server
@@ -85,12 +86,12 @@ def test_a_redirect_is_followed_once(server: Server, cache: Cache) -> None:
 
 
 def test_a_link_that_has_expired_is_asked_for_again_once(server: Server, cache: Cache) -> None:
-    server.handle = site = Redirecting(requests_per_link=60)
+    server.handle = site = Redirecting(requests_per_link=IN_FLIGHT + 20)
     assert read(open_origin(f"{server.url}/data/x.zip", cache), NAMES) == wanted(NAMES)
     assert site.links > 1
     # Many threads were refused together; one of them asked.
     assert site.refused >= site.links - 1
-    assert site.links <= 1 + len(server.requests) / 50
+    assert site.links <= 1 + len(server.requests) / IN_FLIGHT
 
 
 def test_a_redirect_that_nothing_is_known_of_changes_nothing() -> None:
