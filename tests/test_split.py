@@ -248,6 +248,15 @@ def test_too_few_images_for_every_split(real: int, fake: int) -> None:
         assert "set it to" not in str(error.value)  # no number of images helps
 
 
+@pytest.mark.parametrize("honoured", [True, False])
+def test_a_given_split_without_one_class_is_named_as_the_cause(honoured: bool) -> None:
+    table = make_metadata({"a": (REAL, {"x": 40}), "b": (FAKE, {"x": 4})})
+    table["given_split"] = np.where(table["label"] == REAL, "val", "train")
+    with pytest.raises(InputError, match=r"val \d+.*download more") as error:
+        balanced_split(table, split_params(honour_given_split=honoured))
+    assert ("split.honour_given_split: false" in str(error.value)) == honoured
+
+
 def smallest(**changes: Any) -> int:
     """The smallest number of images that gives every split one, found by asking for each."""
     for number in range(1, 200):

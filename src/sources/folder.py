@@ -125,7 +125,10 @@ def _expected(origin: Origin, labels: Mapping[str, int]) -> str:
     classes = " and ".join(
         " | ".join(name for name, label in labels.items() if label == which) for which in LABELS
     )
-    layouts = f"<method>/metadata.csv (ArtiFact), or images in folders {classes}"
+    layouts = (
+        "<method>/metadata.csv (ArtiFact), metadata.csv with file_name and label (imagefolder), or "
+        f"images in folders {classes}"
+    )
     names = origin.names()
     found = sorted(pc.unique(pc.replace_substring_regex(names, r"/?[^/]*$", "")).to_pylist())
     listed = ", ".join(folder or "." for folder in found[:_SHOWN])

@@ -115,19 +115,27 @@ def _split_sizes(counts: pd.DataFrame, room: pd.Series, params: SplitParams) -> 
         most = np.count_nonzero((shares <= space).all(axis=1))
         least = np.count_nonzero(~shares.all(axis=1)) + 1
         if wanted or least > most:
-            raise InputError(_too_few(counts, space, sizes, int(least), int(most)))
+            raise InputError(_too_few(counts, space, sizes, int(least), int(most), params))
         sizes = shares[most - 1]
     return dict(zip(SPLITS, sizes.tolist(), strict=True))
 
 
-def _too_few(counts: pd.DataFrame, space: IntArray, sizes: IntArray, least: int, most: int) -> str:
+def _too_few(
+    counts: pd.DataFrame,
+    space: IntArray,
+    sizes: IntArray,
+    least: int,
+    most: int,
+    params: SplitParams,
+) -> str:
     """Return why `sizes` do not work, where `least` to `most` images of each class would."""
     if least > most:
         has = ", ".join(f"{split} {n}" for split, n in zip(SPLITS, space, strict=True))
         return (
             f"too few images: there are, of each class in categories that match, {has}, and it "
-            f"takes {least} of each class to give every split its share; download more, or set "
-            "split.match_categories: false"
+            f"takes {least} of each class to give every split its share; download more"
+            + (", or set split.match_categories: false" if params.match_categories else "")
+            + (", or split.honour_given_split: false" if params.honour_given_split else "")
         )
     wanted = f"split.images_per_class = {sizes.sum()}"
     if not sizes.all():

@@ -1,6 +1,7 @@
 """Servers on 127.0.0.1 that tests read from: plain HTTP, stand-ins for Kaggle and the HF hub."""
 
 import re
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -50,17 +51,21 @@ Handle = Callable[[Request], Answer]
 class Server:
     """Answers with `handle`, and remembers requests and the bytes that it sent."""
 
-    def __init__(self, handle: Handle) -> None:
+    def __init__(self, handle: Handle, tls: ssl.SSLContext | None = None) -> None:
         self.handle = handle
         self.requests: list[Request] = []
         self.bytes_sent = 0
         self._counting = threading.Lock()
         self._http = _Quiet(("127.0.0.1", 0), self._handler())
         self._http.daemon_threads = True
+        self._scheme = "http"
+        if tls is not None:
+            self._scheme = "https"
+            self._http.socket = tls.wrap_socket(self._http.socket, server_side=True)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_port}"
+        return f"{self._scheme}://127.0.0.1:{self._http.server_port}"
 
     def __enter__(self) -> "Server":
         threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()

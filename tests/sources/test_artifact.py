@@ -218,6 +218,13 @@ def test_a_missing_column_is_named(tmp_path: Path, column: str) -> None:
         artifact.build(str(unpack(tmp_path, files)))
 
 
+@pytest.mark.parametrize("content", [b"", b"\n", b" \r\n"])
+def test_an_empty_table_is_called_empty(tmp_path: Path, content: bytes) -> None:
+    files = {"coco/a.jpg": b"1", "coco/metadata.csv": content}
+    with pytest.raises(InputError, match=r"coco/metadata\.csv: it is empty; fetch it again"):
+        artifact.build(str(unpack(tmp_path, files)))
+
+
 def test_repeated_rows_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     listing = {"coco/metadata.csv": table("a,a.jpg,0,x", "a,a.jpg,0,x")}
     with caplog.at_level(logging.WARNING):

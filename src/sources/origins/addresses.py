@@ -2,6 +2,7 @@
 
 import os
 import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -215,21 +216,34 @@ def _s3_store(bucket: str, folder: str) -> S3Store:
     from botocore.configprovider import ConfiguredEndpointProvider
     from obstore.auth.boto3 import Boto3CredentialProvider
 
-    # botocore finds endpoint, region and credentials where the AWS tools do: variables, profiles.
+    # botocore finds all this where the AWS tools do: variables, profiles.
     session = botocore.session.get_session()
     settings = session.get_scoped_config()
     endpoint = ConfiguredEndpointProvider(session.full_config, settings, "s3").provide()
     anonymous = session.get_credentials() is None
+    options = client_options(endpoint or "")
+    if authority := session.get_config_variable("ca_bundle"):
+        options["root_certificate"] = _certificates(Path(authority).expanduser())
     return S3Store(
         bucket,
         prefix=folder or None,
-        client_options=client_options(endpoint or ""),
+        client_options=options,
         retry_config=RETRY,
         credential_provider=None if anonymous else Boto3CredentialProvider(session),
         skip_signature=anonymous,
         **({"endpoint": endpoint} if endpoint else {}),
         region=session.get_config_variable("region") or "us-east-1",
     )
+
+
+def _certificates(path: Path) -> bytes:
+    try:
+        ssl.create_default_context(cafile=path)
+        return path.read_bytes()
+    except OSError as error:  # of the file, or of what is in it
+        raise InputError(
+            f"AWS_CA_BUNDLE or ca_bundle = {str(path)!r}: no file of certificates (PEM): {error}"
+        ) from error
 
 
 def _http(url: str) -> Place:

@@ -250,6 +250,16 @@ class Store:
                 f"a key there is no plain path ({without_secrets(said)}); rename or delete the "
                 "object (`aws s3 mv`), or set download.origin to a prefix without it"
             )
+        if "CaUsedAsEndEntity" in said:
+            return (
+                "the server shows the certificate of an authority (CA:TRUE) as its own; issue one "
+                "for the server: `openssl req -x509 -addext basicConstraints=CA:FALSE ...`"
+            )
+        if "InvalidCertificate" in said:
+            return (
+                "the server's certificate is not trusted; where its authority is your own, name "
+                "the file (PEM): AWS_CA_BUNDLE for S3, SSL_CERT_FILE elsewhere"
+            )
         # Listing has no error of its own for a refusal.
         if isinstance(error, _NO_ACCESS) or re.search(r"status code: 40[13]\b", said):
             return f"access refused; {self._help_access}"

@@ -52,6 +52,8 @@ def column_names(content: bytes, name: str) -> list[str]:
 
 def _opened(content: bytes, name: str) -> tuple[bytes, list[str], str]:
     """Return the table in UTF-8, its heads, and what separates them."""
+    if not content.strip():
+        raise InputError(f"{name}: it is empty; fetch it again, or move it elsewhere")
     encoding = next((known for mark, known in _MARKS.items() if content.startswith(mark)), "utf-8")
     try:
         data = content if encoding == "utf-8" else content.decode(encoding).encode()

@@ -5,8 +5,10 @@ import io
 import lzma
 import os
 import random
+import ssl
 import stat
 import struct
+import subprocess
 import tarfile
 import threading
 import time
@@ -272,7 +274,9 @@ ENTRY = """<Contents><Key>{}</Key><LastModified>2026-01-01T00:00:00.000Z</LastMo
 
 
 @contextlib.contextmanager
-def listing(monkeypatch: pytest.MonkeyPatch, keys: Mapping[str, int]) -> Iterator[Server]:
+def listing(
+    monkeypatch: pytest.MonkeyPatch, keys: Mapping[str, int], tls: ssl.SSLContext | None = None
+) -> Iterator[Server]:
     """Serve a bucket that lists these keys and sizes, and whose objects are in Glacier."""
     entries = "".join(ENTRY.format(escape(key), size) for key, size in keys.items())
     frozen = b"<Error><Code>InvalidObjectState</Code><Message>archived</Message></Error>"
@@ -288,7 +292,7 @@ def listing(monkeypatch: pytest.MonkeyPatch, keys: Mapping[str, int]) -> Iterato
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    with Server(handle) as server:
+    with Server(handle, tls) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
         yield server
 
@@ -301,6 +305,63 @@ def test_markers_of_folders_in_s3_are_no_members(
     with listing(monkeypatch, keys):
         origin = open_origin(f"s3://{bucket}/p", cache)
         assert origin.names().to_pylist() == ["fake/1.jpg", "real/1.jpg"]
+
+
+def own_certificate(path: Path, *, may_sign: bool) -> ssl.SSLContext:
+    """Write a certificate for 127.0.0.1 that no system trusts; return how a server shows it."""
+    key, may = path.with_suffix(".key"), str(may_sign).upper()
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=own -addext"
+    names = ["subjectAltName=IP:127.0.0.1", "-addext", f"basicConstraints=CA:{may}"]
+    files = ["-out", str(path), "-keyout", str(key)]
+    subprocess.run([*command.split(), *names, *files], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path, key)
+    return context
+
+
+@pytest.mark.parametrize("where", ["variable", "profile"])
+def test_a_certificate_of_ones_own_is_trusted_where_aws_is_told_so(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    certificate, config = tmp_path / "own.pem", tmp_path / "config"
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    context = own_certificate(certificate, may_sign=False)
+    with listing(monkeypatch, {"p/1.jpg": 4}, context):
+        with pytest.raises(InputError, match=r"certificate is not trusted.*AWS_CA_BUNDLE"):
+            open_origin("s3://b/p", cache)
+        if where == "variable":
+            monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+        else:
+            config.write_text(f"[default]\nca_bundle = {certificate}\n")
+        assert open_origin("s3://b/p", cache).names().to_pylist() == ["1.jpg"]
+
+
+def test_the_certificate_of_an_authority_is_none_of_a_server(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = own_certificate(tmp_path / "own.pem", may_sign=True)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "own.pem"))
+    with (
+        listing(monkeypatch, {"p/1.jpg": 4}, context),
+        pytest.raises(InputError, match=r"authority .*CA:FALSE"),
+    ):
+        open_origin("s3://b/p", cache)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no certificate"])
+def test_a_file_without_certificates_is_named(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    bundle = tmp_path / "own.pem"
+    if content is not None:
+        bundle.write_bytes(content)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+    with (
+        listing(monkeypatch, {"p/1.jpg": 4}),
+        pytest.raises(InputError, match=r"own\.pem.*\(PEM\)"),
+    ):
+        open_origin("s3://b/p", cache)
 
 
 @pytest.mark.parametrize("key", ["p/a//1.jpg", "p/a/./1.jpg", "p/../1.jpg", "p/a\t1.jpg"])
