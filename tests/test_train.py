@@ -238,7 +238,7 @@ def test_a_wrong_parameter_is_said_once_however_many_processes(stage: list[str])
         command, env=os.environ | environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("error: params.yaml: train.epochs = 0")
+    assert done.stderr.splitlines()[-1].startswith("error: params.yaml: train.epochs: 0 is less")
     assert "torch" not in done.stderr
 
 

@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 import torch
 from accelerate import Accelerator
-from tests.test_scoring import score_folder
+from tests.inference.test_scorer import score_folder
 
 folder, accelerator = Path(sys.argv[1]), Accelerator(cpu=True)
 torch.save(score_folder(folder, accelerator), folder / f"{accelerator.process_index}.pt")

@@ -356,7 +356,7 @@ def many(images: Path, count: int) -> list[Path]:
 def test_an_interrupt_keeps_what_was_judged_and_a_resumed_run_judges_the_rest(
     trained: Path, images: Path
 ) -> None:
-    paths = many(images, 4000)
+    paths = many(images, 8000)
     output = images.parent / "verdicts.csv"
     arguments = (paths[0].parent, "--models", trained / "exported", "--batch-size", "1")
     process = started(*arguments, "--output", output, "--quiet")
@@ -370,7 +370,7 @@ def test_an_interrupt_keeps_what_was_judged_and_a_resumed_run_judges_the_rest(
     assert len(errors.splitlines()) == 1
     assert not output.exists()
     known = partial.read_text().splitlines()
-    assert 10 < len(known) < 4000
+    assert 10 < len(known) < 8000
 
     with pytest.raises(InputError, match=r"csv\.partial holds the verdicts .* add --resume"):
         command_line.main([*map(str, arguments), "--output", str(output)])
@@ -387,7 +387,7 @@ def test_an_interrupt_keeps_what_was_judged_and_a_resumed_run_judges_the_rest(
         patch.setattr(Judge, "_of_crops", counted)
         resumed = (*map(str, arguments), "--output", str(output), "--resume", "--quiet")
         command_line.main([*resumed, "--batch-size", "500"])
-    assert calls == 4000 - (len(known) - 1)
+    assert calls == 8000 - (len(known) - 1)
     rows = list(csv.DictReader(io.StringIO(output.read_text())))
     assert [row["path"] for row in rows] == list(map(str, paths))
     assert not partial.exists()

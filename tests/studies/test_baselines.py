@@ -186,5 +186,6 @@ def test_an_interrupted_series_continues_and_what_is_finished_is_left_alone(
 
 def time_of(detector: str, project: Project) -> str:
     table = project.read("studies/baselines/results.md").decode()
-    [row] = [line for line in table.splitlines() if line.startswith(f"| {detector} |")]
-    return row.split("|")[-2].strip()
+    rows = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()]
+    [row] = [row for row in rows if row[1:2] == [detector]]
+    return row[-2]

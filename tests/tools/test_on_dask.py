@@ -71,8 +71,9 @@ def checkout(tmp_path: Path) -> Path:
     folder = tmp_path / "checkout"
     shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "tools", folder / "tools", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy2(ROOT / "dvc.yaml", folder / "dvc.yaml")
-    (folder / "params.yaml").write_text(NUMBERS.format(0, 4))
+    for name in ("dvc.yaml", "params.schema.json"):
+        shutil.copy2(ROOT / name, folder / name)
+    (folder / "params.yaml").write_text(NUMBERS.format(0, 0, 4))
     (folder / "data").mkdir()
     pictures = {f"gan/{i:03d}.jpg": encode(make_image(i, 24)) for i in range(IMAGES)}
     write_images(folder / "data" / "raw", pictures)
