@@ -165,14 +165,24 @@ class S3Server:
         ]
 
     def _answers(self) -> bool:
-        """Return whether the bucket is there: any answer but 404 says that S3 is up."""
-        try:
-            urllib.request.urlopen(f"{self.endpoint}/{self.bucket}", timeout=5).close()
-        except urllib.error.HTTPError as error:
-            return error.code not in (404, 500, 503)
-        except OSError:
-            return False
-        return True
+        """Return whether S3 is up and the bucket there.
+
+        S3 refuses a request without a key (403) before it looks for the bucket, which is made
+        some time later: of the bucket the filer is asked, whose folder it is.
+        """
+        bucket = _status(f"{self.web}/buckets/{self.bucket}/")
+        return bucket == 200 and _status(self.endpoint) not in (0, 500, 503)
+
+
+def _status(url: str) -> int:
+    """Return the HTTP status that `url` answers with, 0 where nothing answers."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
 
 
 def _identities_document(identities: Sequence[Identity]) -> dict[str, object]:
