@@ -126,6 +126,7 @@ def read_parquet(
     Raises:
         InputError: there is no such file, it is damaged, or it lacks a column.
     """
+    pa.set_memory_pool(pa.system_memory_pool())  # with Arrow's own, half as much again is held
     pieces, start = [], 0
     try:
         if missing := sorted(set(columns) - set(parquet.read_schema(path).names)):

@@ -74,14 +74,14 @@ def _by_position(
     result = np.empty(len(rank), dtype=np.int64)
     for rows in rows_of_each(images.stratum[images.representative], len(images.strata)):
         if len(rows):
-            of_rows = rank[rows]
+            in_order = np.sort(rank[rows])
             # Each stratum begins at a point of its own, or small ones would be in the same fold.
-            offset = ranks(of_rows.min(keepdims=True), seed) / 2.0**64
+            offset = ranks(in_order[:1], seed) / 2.0**64
             value = cut((np.arange(len(rows)) / len(rows) + offset) % 1)
-            last = np.flatnonzero(np.diff(value))  # of each slice; the ranks there say enough
-            bounds = np.partition(of_rows, last)[last]
+            last = np.flatnonzero(np.diff(value))  # of each slice
             # A group lies where the first of it does: not beyond a bound that it reaches.
-            result[rows] = value[np.append(last, -1)][np.searchsorted(bounds, of_rows)]
+            part = np.searchsorted(in_order[last], rank[rows])
+            result[rows] = value[np.append(last, -1)][part]
     return result
 
 

@@ -1,6 +1,5 @@
 """How even a split is, what it leaves out, and whether a group crosses it."""
 
-from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ def summary(images: Images, split: IntArray) -> dict[str, Any]:
             name: {label: _parts(of_label) for label, of_label in of_split.groupby("label")}
             for name, of_split in used.groupby("split")
         },
-        "imbalance": _imbalances(counts, used, drawn),
+        "imbalance": _imbalances(counts, drawn, used.loc[used["split"] == HOLDOUT, "method"]),
         "left_out": _left_out(counts, used),
     }
 
@@ -60,37 +59,32 @@ def _leaked_groups(group: IntArray, split: IntArray) -> int:
 
 
 def _imbalances(
-    counts: pd.DataFrame, used: pd.DataFrame, drawn: pd.DataFrame
+    counts: pd.DataFrame, drawn: pd.DataFrame, held_out: pd.Series
 ) -> dict[str, dict[str, float]]:
     """Return how unequal the classes are in each split, and the methods that it could have."""
-    held_out = used.loc[used["split"] == HOLDOUT, "method"]
     in_use = counts["category"].isin(drawn["category"]) & ~counts["method"].isin(held_out)
-    result: dict[str, dict[str, float]] = {}
-    for name, of_split in drawn.groupby("split"):
-        of_name = result[str(name)] = {"label": _imbalance(_by("label", of_split).values())}
-        for label, of_label in of_split.groupby("label"):
-            none = dict.fromkeys(counts.loc[in_use & (counts["label"] == label), "method"], 0)
-            by_method = none | _by("method", of_label)
-            of_name[f"method_of_{label}"] = _imbalance(by_method.values())
-    return result
+    by_method = counts[in_use].pivot_table("images", ["label", "method"], "split", "sum", 0)
+    return {
+        str(name): {
+            "label": _imbalance(of_split.groupby("label").sum()),
+            **{f"method_of_{label}": _imbalance(part) for label, part in of_split.groupby("label")},
+        }
+        for name, of_split in by_method[drawn["split"].unique()].items()
+    }
 
 
-def _imbalance(counts: Collection[int]) -> float:
-    return 1 - min(counts) / max(counts)
+def _imbalance(counts: pd.Series) -> float:
+    return 1 - float(counts.min() / counts.max())
 
 
 def _left_out(counts: pd.DataFrame, used: pd.DataFrame) -> dict[str, Any]:
     rest = counts[counts["split"] == LEFT_OUT]
     unused = counts[~counts["category"].isin(used["category"])]
-    by_class = {
-        category: dict.fromkeys(LABELS.values(), 0) | _by("label", part)
-        for category, part in unused.groupby("category")
-    }
+    by_class = unused.pivot_table("images", "category", "label", "sum", 0)
+    by_class = by_class.reindex(columns=list(LABELS.values()), fill_value=0)
     return {
         "images": int(rest["images"].sum()),
         "by_method": _by("method", rest),
         # Their number in each class: what only one class shows would give it away.
-        "unmatched_categories": {
-            name: numbers for name, numbers in by_class.items() if 0 in numbers.values()
-        },
+        "unmatched_categories": by_class[(by_class == 0).any(axis=1)].to_dict("index"),
     }
