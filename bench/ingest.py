@@ -25,6 +25,7 @@ import obstore
 import pandas as pd
 import pyarrow as pa
 
+from src.core.cli import run
 from src.core.hashing import image_key
 from src.core.tables import FAKE
 from src.dataset.raw import ShardLimits, write_raw
@@ -301,4 +302,4 @@ def run_program(command: list[str], target: Path) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

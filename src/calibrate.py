@@ -1,10 +1,8 @@
 """Stage `calibrate`: the predictions of validation -> temperature, threshold, ood_distance."""
 
-import argparse
 import logging
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -15,7 +13,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
 from src.core.arrays import FloatArray, IntArray
-from src.core.cli import InputError, run
+from src.core.cli import InputError, parse_paths, run
 from src.core.files import write_json
 from src.core.params import STRICT, load_params
 from src.core.tables import FAKE, REAL, read_table, require_both_classes
@@ -24,6 +22,7 @@ from src.evaluation.intervals import Interval, Rounds, bootstrap_intervals
 from src.evaluation.ranking import Curve, Ranking, best_threshold, dot, ratio
 from src.inference.predictions import PREDICTIONS
 
+ARGUMENTS = "predictions_csv calibration_json metrics_json"
 logger = logging.getLogger(__name__)
 
 
@@ -267,10 +266,7 @@ def _check_saturation(logits: FloatArray, scores: FloatArray) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, decide, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("predictions_csv", "calibration_json", "metrics_json"):
-        parser.add_argument(name, type=Path)
-    args = parser.parse_args(argv)
+    args = parse_paths(__doc__, ARGUMENTS, argv)
     params = load_params(CalibrateParams, "calibrate")
     predictions = read_table(args.predictions_csv, PREDICTIONS)
     validation = predictions[predictions["split"] == "val"].reset_index(drop=True)

@@ -1,16 +1,15 @@
 """Stage `card`: metrics, and where the data came from -> the model card, as Markdown."""
 
-import argparse
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from src.core.cli import InputError, run
+from src.core.cli import InputError, parse_paths, run
 from src.core.files import read_json, replacing
 from src.dataset.manifest import Manifest, read_manifest
 from src.reporting.markdown import code, interval, markdown_table, with_interval
 from src.reporting.titles import HEADLINES, TITLES
 
+ARGUMENTS = "calibrate evaluate shortcuts split train config raw card"
 METRICS = (*HEADLINES, "brier_error", "calibration_error")
 EXACT = {
     True: "Training gives these weights to the bit on any x86-64 processor with AVX2.",
@@ -177,10 +176,7 @@ def _limits(found: Documents) -> Iterable[str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name in (*Documents._fields, "raw", "card"):
-        parser.add_argument(name, type=Path)
-    args = parser.parse_args(argv)
+    args = parse_paths(__doc__, ARGUMENTS, argv)
     documents = Documents(*(read_json(getattr(args, name)) for name in Documents._fields))
     try:
         text = model_card(documents, read_manifest(args.raw))

@@ -1,14 +1,12 @@
 """Stage `evaluate`: predictions and calibration -> metrics, and tables and pictures of them."""
 
-import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from src.core.cli import run
+from src.core.cli import parse_paths, run
 from src.core.files import replacing, write_json
 from src.core.params import load_params
 from src.core.tables import HOLDOUT, read_table
@@ -29,6 +27,7 @@ from src.inference.predictions import PREDICTIONS
 from src.reporting.drawing import write_plots
 from src.reporting.titles import HEADLINES
 
+ARGUMENTS = "predictions_csv metadata_csv calibration_json metrics_json headline_json plots"
 HEADLINE_RATES = ("balanced_accuracy", "recall", "specificity", "recall_at_1pct_fpr")
 
 
@@ -114,11 +113,7 @@ def _rates(methods: pd.DataFrame) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, judge, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    inputs = ("predictions_csv", "metadata_csv", "calibration_json")
-    for name in (*inputs, "metrics_json", "headline_json", "plots"):
-        parser.add_argument(name, type=Path)
-    args = parser.parse_args(argv)
+    args = parse_paths(__doc__, ARGUMENTS, argv)
     params = load_params(EvaluateParams, "evaluate")
     predictions = read_table(args.predictions_csv, PREDICTIONS)
     measures = read_table(args.metadata_csv, METADATA, ["image_id", *MEASURES])

@@ -1,17 +1,15 @@
 """Stage `export`: the detector -> ONNX, which runs without PyTorch, and what judging takes."""
 
-import argparse
 import hashlib
 import io
 import logging
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from src.core.cli import run
+from src.core.cli import parse_paths, run
 from src.core.files import replacing
 from src.evaluation.calibration import Calibration, load_calibration
 from src.exporting.description import Exported, save_exported
@@ -19,6 +17,7 @@ from src.inference.embedder import last_layer
 from src.inference.knn_distance import load_knn_index
 from src.models.shared.detector import Detector, load_detector
 
+ARGUMENTS = "weights config knn_index calibration onnx onnx_json"
 logger = logging.getLogger(__name__)
 
 _OPSET = 17  # of the operators: what runtimes since 2022 know
@@ -95,10 +94,7 @@ def describe(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, export, write; an empty file where the detector cannot be exported."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("weights", "config", "knn_index", "calibration", "onnx", "onnx_json"):
-        parser.add_argument(name, type=Path)
-    args = parser.parse_args(argv)
+    args = parse_paths(__doc__, ARGUMENTS, argv)
     detector = load_detector(args.weights, args.config)
     digest = hashlib.sha256(args.weights.read_bytes()).hexdigest()
     crops_per_side = load_knn_index(args.knn_index).crops_per_side

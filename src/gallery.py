@@ -1,6 +1,5 @@
 """Stage `gallery`: the worst errors -> sheets of them, what speaks for it, what they resemble."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
-from src.core.cli import InputError, run
+from src.core.cli import InputError, parse_paths, run
 from src.core.files import replacing
 from src.core.params import STRICT, load_params
 from src.core.tables import LABELS, read_table
@@ -29,6 +28,7 @@ from src.inference.predictions import NEIGHBOURS, PREDICTIONS
 from src.inference.scorer import prepare_torch
 from src.models.shared.detector import Detector, load_detector
 
+ARGUMENTS = "errors_csv neighbours_csv splits_csv raw weights config knn_index gallery"
 KINDS = ("false positive", "false negative")
 TILE = 200  # pixels; ArtiFact's images are 200 x 200
 
@@ -106,18 +106,9 @@ class Heatmap:
         return paint(image, heat, TILE)
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Return the paths on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    tables = ("errors_csv", "neighbours_csv", "splits_csv", "raw")
-    for name in (*tables, "weights", "config", "knn_index", "gallery"):
-        parser.add_argument(name, type=Path)
-    return parser.parse_args(argv)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, paint, write one sheet per kind of error."""
-    args = parse_args(argv)
+    args = parse_paths(__doc__, ARGUMENTS, argv)
     params = load_params(GalleryParams, "gallery")
     errors = read_table(args.errors_csv, error_columns(PREDICTIONS))
     neighbours = read_table(args.neighbours_csv, NEIGHBOURS)

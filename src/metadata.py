@@ -4,13 +4,11 @@ Images that do not decode are left out, and the metrics name them. The same byte
 real and as fake stop the stage.
 """
 
-import argparse
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -18,7 +16,7 @@ import pandas as pd
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from src.core.cli import InputError, run
+from src.core.cli import InputError, parse_paths, run
 from src.core.files import write_json
 from src.core.hashing import count_distinct, group_keys, image_keys
 from src.core.params import STRICT, load_params
@@ -32,6 +30,7 @@ from src.dataset.sampling import SAMPLING, representative_keys
 from src.images.decode import UndecodableImage
 from src.images.shards import ShardReader
 
+ARGUMENTS = "raw metadata_csv metadata_parquet metrics_json"
 logger = logging.getLogger(__name__)
 
 _LISTED = 5  # images that an error names
@@ -49,10 +48,7 @@ class MetadataParams:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("raw", "metadata_csv", "metadata_parquet", "metrics_json"):
-        parser.add_argument(name, type=Path)
-    args = parser.parse_args(argv)
+    args = parse_paths(__doc__, ARGUMENTS, argv)
     params = load_params(MetadataParams, "metadata")
     index = read_index(args.raw)
     metadata, unreadable = measure_images(index, ShardReader(args.raw))

@@ -1,6 +1,5 @@
 """Stage `predict`: a detector and the images of val and test -> a logit and a distance each."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -12,7 +11,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from src.core.arrays import FloatArray, IntArray
-from src.core.cli import InputError, run
+from src.core.cli import InputError, parse_paths, run
 from src.core.hashing import image_keys, ranks
 from src.core.params import STRICT, load_params
 from src.core.tables import read_table, write_table
@@ -25,7 +24,7 @@ from src.inference.predictions import NEIGHBOURS, PREDICTIONS
 from src.inference.scorer import prepare_torch
 from src.models.shared.detector import Detector, load_detector
 
-FILES = ("splits", "raw", "weights", "config", "predictions", "neighbours", "knn-index")
+ARGUMENTS = "--splits --raw --weights --config --predictions --neighbours --knn-index"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -116,17 +115,9 @@ def neighbour_table(
     )
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Return the stage's files."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name in FILES:
-        parser.add_argument(f"--{name}", type=Path, metavar="FILE", required=True)
-    return parser.parse_args(argv)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Score the images that were not trained on."""
-    args = parse_args(argv)
+    args = parse_paths(__doc__, ARGUMENTS, argv)
     params = load_params(PredictParams, "predict")
     splits = read_table(args.splits, SPLIT_TABLE)
     prepare_torch(params.threads)

@@ -5,10 +5,8 @@ colour, a thumbnail of 8 x 8 pixels, the radial spectrum. If file statistics alo
 the data are at fault, and the stage fails; the others are the floor that a detector must beat.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -18,7 +16,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from src.core.arrays import FloatArray
-from src.core.cli import InputError, run
+from src.core.cli import InputError, parse_paths, run
 from src.core.files import replacing, write_json
 from src.core.hashing import image_keys, ranks
 from src.core.params import STRICT, load_params
@@ -32,6 +30,7 @@ from src.images.shards import ShardReader
 from src.probes.features import FILE_COLUMNS, PixelFeatures, file_features, pixel_features
 from src.probes.fit import out_of_fold_scores
 
+ARGUMENTS = "metadata_csv splits_csv raw metrics_json passed"
 _CONFIDENCE = 0.95
 _LOCATION = ["shard", "offset", "length"]
 _STATISTICS = ["image_id", *(column for column in FILE_COLUMNS if column != "length")]
@@ -51,10 +50,7 @@ class ShortcutsParams:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the stage."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("metadata_csv", "splits_csv", "raw", "metrics_json", "passed"):
-        parser.add_argument(name, type=Path)
-    args = parser.parse_args(argv)
+    args = parse_paths(__doc__, ARGUMENTS, argv)
     params = load_params(ShortcutsParams, "shortcuts")
     args.passed.unlink(missing_ok=True)
     columns = ["image_id", "split", "label", "group", *_LOCATION]

@@ -1,13 +1,11 @@
 """Stage `train`: splits and shards -> the detector of the epoch that validated best."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from src.core import processor
-from src.core.cli import InputError, run
+from src.core.cli import InputError, parse_paths, run
 from src.core.params import load_params
 from src.core.tables import read_table
 from src.dataset.columns import SPLIT_TABLE
@@ -21,15 +19,8 @@ from src.training.outputs import Outputs
 from src.training.run import train_detector
 from src.training.setup import Settings
 
+ARGUMENTS = "splits_csv raw gate start weights config metrics curve picture"
 MANIFEST = "manifest.json"  # of data/raw: the checksums of all shards
-
-
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Return the paths on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("splits_csv", "raw", "gate", "start", *Outputs._fields):
-        parser.add_argument(name, type=Path)
-    return parser.parse_args(argv)
 
 
 def read_settings() -> Settings:
@@ -47,7 +38,7 @@ def read_settings() -> Settings:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train the detector that params.yaml describes."""
-    args = parse_args(argv)
+    args = parse_paths(__doc__, ARGUMENTS, argv)
     settings = read_settings()
     if not args.gate.is_file():
         raise InputError(f"{args.gate} is missing: the stage 'shortcuts' has not passed these data")

@@ -239,6 +239,7 @@ def test_what_is_used_of_dvc_stands_in_one_list() -> None:
 
 # `file: name` of what other packages keep to themselves, and why we use it all the same.
 PRIVATE: dict[str, str] = {
+    "src/core/cli.py: os._exit": "how Ctrl-C ends what is half imported; public, likewise",
     "src/models/shared/products.py: torch.ops.mkldnn._linear_pointwise": "oneDNN's product of "
     "matrices, which torch.compile calls by that name",
     "src/training/launch.py: os._exit": "how a forked process ends; public, whatever it looks like",

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from src.core.cli import INTERRUPTED, InputError, raise_interrupts
 from tools.remote.check_machine import (
     check_accelerator,
     check_checkout,
@@ -48,7 +49,6 @@ def diagnose(machine: bool, full: bool, build: bool) -> Iterator[Finding]:
         from dvc.exceptions import DvcException
         from dvc.repo import Repo
 
-        from src.core.cli import InputError
         from tools.remote.check_remote import check_remotes
         from tools.remote.s3_errors import first_line
     except ImportError as error:
@@ -76,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
     levels: Counter[Level] = Counter()
     try:
+        raise_interrupts()
         for finding in diagnose(not args.remote_only, args.full, args.build):
             sys.stdout.write(f"{finding}\n")
             sys.stdout.flush()
@@ -84,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     sys.exit(1 if levels[Level.FAIL] else 0)
 
 

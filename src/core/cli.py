@@ -1,33 +1,24 @@
-"""What every stage's command line shares: set up the log, report bad input as one line."""
+"""What every command line shares: read paths, set up the log, report bad input as one line."""
 
+from __future__ import annotations  # the doctor must start in a Python that is too old
+
+import argparse
+import ast
 import logging
 import os
 import select
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
 from typing import NoReturn
-
-import numpy as np
 
 from src.core import processor
 
-_INTERRUPTED, _NO_READER = 130, 141  # 128 + SIGINT, 128 + SIGPIPE
-_LARGEST = 2**25 - 2**16  # bytes: glibc learns up to 32 MiB, header and all
-
-
-def keep_freed_memory() -> None:
-    """Let the next array have the memory of the last, instead of the system's.
-
-    glibc asks the system for every block above a threshold and gives it back when it is freed, and
-    to clear and map its pages anew costs more than the arithmetic on it. The threshold rises to the
-    largest such block that was freed, so one is freed here. Harmless where memory comes from
-    elsewhere.
-
-    Source: mallopt(3), M_MMAP_THRESHOLD.
-    """
-    np.empty(_LARGEST, np.uint8)
-
-
+INTERRUPTED, _NO_READER = 130, 141  # 128 + SIGINT, 128 + SIGPIPE
+_ROOT = Path(__file__).parents[2]
+_ARGUMENTS = "ARGUMENTS"  # in a module: the paths on its command line, in a string
 logger = logging.getLogger(__name__)
 
 
@@ -37,6 +28,57 @@ _CHATTY = ("httpx2", "boto3", "botocore", "aiobotocore", "s3transfer")
 
 class InputError(ValueError):
     """What the user gave (a parameter, a file, a table) is wrong; the message says what to do."""
+
+
+def begin() -> None:
+    """For `python -m`, before imports that take seconds: check the paths, let Ctrl-C end in a line.
+
+    `src` calls it when it is imported. Exits with the help, or with what is wrong.
+    """
+    if sys.argv[:1] != ["-m"]:  # so it is while Python looks for the module
+        return
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else the shell ignores it
+        signal.signal(signal.SIGINT, _end)
+    if hasattr(sys, "orig_argv"):  # not in Python 3.8
+        _check_paths(sys.orig_argv[-len(sys.argv)].removeprefix("-m"))
+
+
+def _check_paths(module: str) -> None:
+    source = _ROOT.joinpath(*module.split(".")).with_suffix(".py")
+    tree = ast.parse(source.read_text(encoding="utf-8") if source.is_file() else "")
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == _ARGUMENTS:
+            arguments = ast.literal_eval(node.value)
+            parse_paths(ast.get_docstring(tree), arguments, prog=f"python -m {module}")
+
+
+def parse_paths(
+    doc: str | None,
+    arguments: str,
+    argv: Sequence[str] | None = None,
+    prog: str | None = None,
+) -> argparse.Namespace:
+    """Return a path for each word of `arguments`; with dashes it is an option, but required."""
+    parser = argparse.ArgumentParser(prog=prog, description=doc)
+    for name in arguments.split():
+        if name.startswith("-"):
+            parser.add_argument(name, type=Path, metavar="FILE", required=True)
+        else:
+            parser.add_argument(name, type=Path)
+    return parser.parse_args(argv)
+
+
+def raise_interrupts() -> None:
+    """From here on Ctrl-C is a KeyboardInterrupt again, for cleaning up."""
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    # No exception: half-imported libraries turn it into one of theirs, or swallow it.
+    sys.stderr.write("interrupted\n")
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)
 
 
 def run(main: Callable[[], None]) -> None:
@@ -52,11 +94,12 @@ def run(main: Callable[[], None]) -> None:
     if warning := processor.warning():
         logger.warning(warning)
     try:
+        raise_interrupts()
         main()
         sys.stdout.flush()  # here, where a failure has one line
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError as error:
         _leave_quietly(error)
     except (InputError, OSError) as error:

@@ -11,8 +11,7 @@ from pydantic import Field
 from scipy import special
 from tqdm import tqdm
 
-from src.core.arrays import BoolArray, FloatArray, IntArray
-from src.core.cli import keep_freed_memory
+from src.core.arrays import BoolArray, FloatArray, IntArray, keep_freed_memory
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from src.core.cli import keep_freed_memory
+from src.core.arrays import keep_freed_memory
 from src.core.processor import is_exact
 from src.images.loader import BatchLoader, ImageSet, consecutive
 from src.models.shared.products import use_onednn

@@ -1,6 +1,5 @@
 """One evaluation per fold -> mean, spread and interval of each metric, and the folds' PR curves."""
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from scipy import stats
 
 from src.core.arrays import FloatArray
-from src.core.cli import InputError, run
+from src.core.cli import InputError, parse_paths, run
 from src.core.files import read_json
 from src.core.params import STRICT, load_params
 from src.evaluation.intervals import Interval
@@ -22,6 +21,7 @@ from src.reporting.titles import HEADLINES, TITLES
 from studies.crossval.figure import draw
 from studies.shared.results import write_results
 
+ARGUMENTS = "judged results"
 PARAMS = Path(__file__).with_name("params.yaml")
 LOWEST = {"mcc": -1.0}  # the others lie in [0, 1]
 
@@ -146,10 +146,7 @@ def read_fold(judged: Path, fold: int) -> tuple[dict[str, Any], dict[str, Any], 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the folds, sum up, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("judged", "results"):
-        parser.add_argument(name, type=Path)
-    args = parser.parse_args(argv)
+    args = parse_paths(__doc__, ARGUMENTS, argv)
     params = load_params(CrossvalParams, "crossval", PARAMS)
     confidence = load_params(EvaluateParams, "evaluate").confidence
     read = {fold: read_fold(args.judged, fold) for fold in params.folds}

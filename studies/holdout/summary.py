@@ -1,6 +1,5 @@
 """Runs without a generator, and the run with all -> how much worse the unseen one is detected."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -10,7 +9,7 @@ import pandas as pd
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
-from src.core.cli import InputError, run
+from src.core.cli import InputError, parse_paths, run
 from src.core.params import STRICT, load_params
 from src.core.tables import FAKE, HOLDOUT, REAL, read_table
 from src.evaluation.calibration import load_calibration
@@ -23,6 +22,7 @@ from studies.holdout.figure import draw
 from studies.shared.paired import Difference, Scored, differences
 from studies.shared.results import write_results
 
+ARGUMENTS = "judged predictions_csv calibration_json results"
 PARAMS = Path(__file__).with_name("params.yaml")
 METRICS = ("auroc", "recall")
 
@@ -221,10 +221,7 @@ def document(table: pd.DataFrame) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the runs, compare each with the main one, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("judged", "predictions_csv", "calibration_json", "results"):
-        parser.add_argument(name, type=Path)
-    args = parser.parse_args(argv)
+    args = parse_paths(__doc__, ARGUMENTS, argv)
     names = load_params(HoldoutParams, "holdout", PARAMS).leave_out
     params = load_params(EvaluateParams, "evaluate")
     trained = read_judged(args.predictions_csv, args.calibration_json)

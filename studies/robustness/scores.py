@@ -1,6 +1,5 @@
 """Detector and test images -> the logit of every image in every condition; each is decoded once."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from src.core.cli import InputError, run
+from src.core.cli import InputError, parse_paths, run
 from src.core.hashing import image_keys, ranks
 from src.core.params import load_params
 from src.core.tables import read_table, write_table
@@ -33,6 +32,7 @@ from studies.robustness.conditions import (
 )
 from studies.robustness.corruptions import corrupt
 
+ARGUMENTS = "splits_csv raw weights config knn_index logits_csv"
 _DIGITS = 6  # of a logit, as in predictions.csv
 
 
@@ -93,10 +93,7 @@ def drawn(test: pd.DataFrame, params: RobustnessParams) -> pd.DataFrame:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Score the test images in every condition."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("splits_csv", "raw", "weights", "config", "knn_index", "logits_csv"):
-        parser.add_argument(name, type=Path)
-    args = parser.parse_args(argv)
+    args = parse_paths(__doc__, ARGUMENTS, argv)
     params = load_params(RobustnessParams, "robustness", PARAMS)
     splits = read_table(args.splits_csv, SPLIT_TABLE)
     test = drawn(splits[splits["split"] == "test"], params)

@@ -1,15 +1,13 @@
 """Logits of every condition -> AUROC and MCC at the frozen threshold, along every corruption."""
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from src.core.arrays import FloatArray
-from src.core.cli import run
+from src.core.cli import parse_paths, run
 from src.core.params import load_params
 from src.core.tables import read_table
 from src.evaluation.calibration import Calibration, load_calibration
@@ -30,6 +28,7 @@ from studies.robustness.figure import draw
 from studies.shared.paired import Scored
 from studies.shared.results import write_results
 
+ARGUMENTS = "logits_csv calibration_json results"
 METRICS = ("auroc", "mcc", "recall", "specificity")
 CURVES = ("auroc", "mcc")
 
@@ -125,10 +124,7 @@ def page(table: pd.DataFrame, images: int, groups: int) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the logits, judge every condition, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("logits_csv", "calibration_json", "results"):
-        parser.add_argument(name, type=Path)
-    args = parser.parse_args(argv)
+    args = parse_paths(__doc__, ARGUMENTS, argv)
     params = load_params(RobustnessParams, "robustness", PARAMS)
     evaluate = load_params(EvaluateParams, "evaluate")
     logits = read_table(args.logits_csv, logits_schema(params))
