@@ -16,7 +16,7 @@ export DVC_NO_ANALYTICS := 1
 # A file of DVC's that a kill has cut short is named first, with the command that helps.
 REPRO := python -m tools.dvc_files && dvc repro
 
-.PHONY: verify-processors help setup plan repro page format check deps test test-unit remote s3 doctor verify push pull gate baselines diff compare crossval holdout robustness report bench lock clean
+.PHONY: verify-processors help setup plan repro page format check deps test test-unit remote s3 doctor verify push pull gate baselines diff compare crossval holdout robustness transfer report bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } \
@@ -77,6 +77,10 @@ holdout: $(READY) ## leave each generator out of training: how well is it detect
 robustness: $(READY) ## test images recompressed, resized, blurred, ...: what is left of the metrics
 	$(REPRO) studies/robustness/dvc.yaml
 	@cat studies/robustness/results/README.md
+
+transfer: $(READY) ## the trained detector on sets it was not trained on: DATA="folder ..." [SOURCE=artifact] [IMAGES=a method]
+	@python -m studies.transfer.run $(DATA) --source $(or $(SOURCE),folder) $(if $(IMAGES),--images $(IMAGES))
+	@cat studies/transfer/results/README.md
 
 ##@ Share
 

@@ -137,7 +137,7 @@ def read_studies(root: Path, locked: Mapping[str, Any]) -> Iterator[Study]:
         lock = page.parents[1] / "dvc.lock"
         used = {
             posixpath.normpath(posixpath.join(folder, dep["path"])): dep["md5"]
-            for stage in _read_yaml(lock)["stages"].values()
+            for stage in (_read_yaml(lock)["stages"] if lock.is_file() else {}).values()
             for dep in stage.get("deps", [])
             for folder in (".", lock.parent.relative_to(root).as_posix())  # whatever its `wdir`
         }

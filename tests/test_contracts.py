@@ -180,7 +180,8 @@ FLOORS: list[tuple[str, ...]] = [
     ("src/inference", "src/probes", "src/splitting"),
     ("src/training", "src/explanation", "src/exporting"),
     ("src",),  # the stages
-    ("judge", "tools", "studies", "report"),
+    ("judge", "tools", "report"),
+    ("studies",),  # they judge as a user does
     ("bench",),
 ]
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

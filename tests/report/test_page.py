@@ -68,6 +68,14 @@ def test_a_study_of_other_data_is_called_outdated(
     ]
 
 
+def test_a_study_that_is_no_pipeline_is_shown_too(tmp_path: Path) -> None:
+    (tmp_path / "studies/transfer/results").mkdir(parents=True)
+    (tmp_path / "studies/transfer/results/README.md").write_text("# Elsewhere\n\nMCC 0.1\n")
+    assert list(read_studies(tmp_path, LOCKED)) == [
+        Study("transfer", Markup("<p>MCC 0.1</p>\n"), [])
+    ]
+
+
 def test_a_plot_belongs_to_the_study_whose_file_defines_it() -> None:
     titles = study_titles(ROOT)
     assert titles["Robustness, AUROC"] == "robustness"

@@ -1,0 +1,1 @@
+"""How well the trained detector does on image sets that it was not trained on."""
