@@ -86,7 +86,7 @@ def interrupted(module: str, loaded: str, before: str = "") -> subprocess.Comple
 
 @pytest.mark.parametrize(
     ("module", "loaded"),
-    [("src.train", "torch"), ("src.split", "pandas"), ("tools.push", "dvc")],
+    [("src.train", "torch"), ("src.train", "pandas"), ("tools.push", "dvc")],
 )
 def test_ctrl_c_in_the_imports_is_one_line_and_exit_130(module: str, loaded: str) -> None:
     done = interrupted(module, loaded)

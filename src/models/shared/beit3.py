@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from src.core.cli import InputError
 from src.models.shared.blueprint import Blueprint, DetectorConfig
-from src.models.shared.pretrained import StateDict, fetch_weights, load_matching
+from src.models.shared.pretrained import StateDict, fetch_weights, load_matching, without_prefix
 
 BASE, LARGE = "beit3_base_patch16_224", "beit3_large_patch16_224"
 
@@ -55,7 +55,7 @@ class Beit3(Blueprint[VisionTransformer]):
         """Load `state`, in timm's or in the official layout; position embeddings are resampled."""
         # Official fine-tuning replaces the final norm of the pre-trained encoder with the head:
         # a file may have it or not.
-        body = checkpoint_filter_fn(state, network)
+        body = checkpoint_filter_fn(without_prefix(network, state, origin), network)
         norm = () if "fc_norm.weight" in body else ("fc_norm.",)
         load_matching(network, body, ("head.", *norm), origin)
         # The head starts near zero, so that the first steps do not tear good features apart.

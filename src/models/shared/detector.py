@@ -70,9 +70,8 @@ def published_weights(params: ModelParams) -> StateDict:
     """
     if params.from_scratch:
         return {}
-    path = Path(params.weights)
-    if path.suffix in FILES:
-        return read_weights(path)
+    if params.weights.endswith(FILES):
+        return read_weights(Path(params.weights))
     return find_blueprint(params.name).fetch(params.backbone, params.weights)
 
 

@@ -20,7 +20,7 @@ from src.models.shared.blueprint import (
     DetectorConfig,
     FrozenNetwork,
 )
-from src.models.shared.pretrained import StateDict, fetch_weights, load_matching
+from src.models.shared.pretrained import StateDict, fetch_weights, load_matching, without_prefix
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +154,8 @@ class FrozenProbe(Blueprint[FrozenNetwork]):
         if isinstance(network.backbone, hf_backbone.Backbone):
             state = hf_backbone.tensors(state)
         elif isinstance(network.backbone, VisionTransformer):
-            state = checkpoint_filter_fn(state, network.backbone)
+            named = without_prefix(network.backbone, state, origin)
+            state = checkpoint_filter_fn(named, network.backbone)
         load_matching(network.backbone, state, (), origin)
 
 

@@ -5,9 +5,12 @@ import errno
 import logging
 import os
 import re
-from collections.abc import Collection
-from pathlib import Path
+from collections import Counter
+from collections.abc import Collection, Iterable
+from pathlib import Path, PosixPath
+from typing import Any
 
+import numpy as np
 import timm
 import torch
 from safetensors import SafetensorError
@@ -22,12 +25,29 @@ logger = logging.getLogger(__name__)
 
 StateDict = dict[str, Tensor]
 NO_WEIGHTS = "none"
-FILES = (".safetensors", ".pth", ".pt")
+FILES = (".safetensors", ".pth", ".pt", ".pth.tar", ".bin", ".ckpt")
 WAYS_OUT = (
     "Without a network: take what another clone has fetched and pushed (`dvc repro --pull "
     "weights`); or copy its Hugging Face cache and set HF_HOME to the copy; or download the model "
     "elsewhere and name the file (model.weights) or folder (model.backbone)"
 )
+
+
+# Where trainings put the weights beside the optimiser's state, the best score and so on.
+_WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
+_DISTRIBUTED = ("module.", "_orig_mod.")  # DataParallel's and torch.compile's, before every name
+_SHOWN = 3  # names in a message
+_DTYPES = "?bBhHiIlLqQefdFD"
+# What else those files hold: none of it runs code when it is read.
+_HARMLESS: list[Any] = [
+    *(argparse.Namespace, PosixPath, set),
+    *(np.dtype, np.ndarray, *{type(np.dtype(letter)) for letter in _DTYPES}),
+    *(
+        (value.__reduce__()[0], f"numpy.{core}.multiarray.{name}")  # NumPy 1 says core, 2 _core
+        for core in ("core", "_core")
+        for name, value in (("scalar", np.float64(0)), ("_reconstruct", np.zeros(0)))
+    ),
+]
 
 
 def save_weights(state: StateDict, path: Path) -> None:
@@ -60,10 +80,10 @@ def load_weights(path: Path, stage: str) -> StateDict:
 
 
 def read_weights(path: Path) -> StateDict:
-    """Return the tensors of a file, by name; of official checkpoints those under "model".
+    """Return the tensors of a file, by name, without what a training has wrapped them in.
 
     Raises:
-        InputError: there is no such file, or it holds something else.
+        InputError: there is no such file, it holds something else, or more than one network.
     """
     if not path.is_file():
         raise InputError(
@@ -72,23 +92,77 @@ def read_weights(path: Path) -> StateDict:
         )
     try:
         if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        with torch.serialization.safe_globals([argparse.Namespace]):  # of the official training
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            loaded: Any = load_file(path)
+        else:
+            with torch.serialization.safe_globals(_HARMLESS):
+                loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # torch raises half a dozen unrelated types here, and all of them mean this:
-        raise InputError(f"{_no_weights(path)}; it is damaged, or holds other objects") from error
-    state = loaded.get("model", loaded) if isinstance(loaded, dict) else loaded
-    if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
+        raise InputError(f"{_no_weights(path)}; {_cause(path, error)}") from error
+    return _without(_DISTRIBUTED, _unwrapped(loaded, path))
+
+
+def _cause(path: Path, error: Exception) -> str:
+    if "TorchScript" in str(error):
+        return "it is a program: torch.save(torch.jit.load(...).state_dict(), ...) writes them"
+    try:
+        others = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # noqa: BLE001 - no file of torch, and as many types as above
+        return "it is damaged, or holds other objects"
+    unknown = [name for name in others if name not in {_full_name(each) for each in _HARMLESS}]
+    if not unknown:
+        return "it is damaged"
+    return (
+        f"it holds other objects ({_some(unknown)}), which could run code: where you trust it, "
+        "torch.load(..., weights_only=False), and torch.save of the tensors alone"
+    )
+
+
+def _full_name(known: Any) -> str:
+    return known[1] if isinstance(known, tuple) else f"{known.__module__}.{known.__qualname__}"
+
+
+def _unwrapped(loaded: Any, path: Path) -> StateDict:
+    """Return the one state dict in what a file held."""
+    if not isinstance(loaded, dict):
         raise InputError(_no_weights(path))
+    inner = {name: found for name, value in loaded.items() if (found := _tensors(value))}
+    usual = [name for name in _WRAPPERS if name in inner] or list(inner)
+    if len(usual) > 1:
+        raise InputError(
+            f"model.weights: {path} holds weights {len(usual)} times, under {_some(usual)}: "
+            f"keep one: torch.save(torch.load(...)[{usual[0]!r}], ...)"
+        )
+    state = inner[usual[0]] if usual else _tensors(loaded)
+    if not state:
+        raise InputError(f"{_no_weights(path)}; it has {_some(map(str, loaded)) or 'nothing'}")
+    return state
+
+
+def _tensors(value: Any) -> StateDict:
+    """Return the named tensors of `value`, without the numbers between them."""
+    pairs = value.items() if isinstance(value, dict) else ()
+    return {key: x for key, x in pairs if isinstance(key, str) and isinstance(x, Tensor)}
+
+
+def _without(prefixes: Collection[str], state: StateDict) -> StateDict:
+    for prefix in prefixes:
+        if all(key.startswith(prefix) for key in state):
+            return _without(prefixes, {key[len(prefix) :]: x for key, x in state.items()})
     return state
 
 
 def _no_weights(path: Path) -> str:
     return (
         f"model.weights: {path} holds no weights: expected a name and a tensor for each, alone or "
-        "under 'model'"
+        f"under {', '.join(map(repr, _WRAPPERS))}"
     )
+
+
+def _some(names: Iterable[str]) -> str:
+    first, *others = [*names] or [""]
+    shown = [first, *others[: _SHOWN - 1]]
+    return ", ".join(shown) + (", ..." if len(others) >= _SHOWN else "")
 
 
 def fetch_weights(timm_name: str, tag: str) -> StateDict:
@@ -114,6 +188,33 @@ def fetch_weights(timm_name: str, tag: str) -> StateDict:
     return state
 
 
+def without_prefix(network: nn.Module, state: StateDict, origin: str) -> StateDict:
+    """Return `state` under the names of `network`, where those of a larger network hold it.
+
+    The prefix (`model.`, `backbone.`, ...) is the one below which most of the names are.
+
+    Raises:
+        InputError: there are two such prefixes.
+    """
+    wanted = network.state_dict().keys()
+    found: Counter[str] = Counter()
+    for key in state:
+        words = key.split(".")
+        for place in range(len(words)):
+            if ".".join(words[place:]) in wanted:
+                found[key[: len(key) - len(".".join(words[place:]))]] += 1
+    most = max(found.values(), default=0)
+    best = [prefix for prefix, count in found.items() if count == most]
+    if not best or "" in best:
+        return state
+    if len(best) > 1 and 2 * most > len(wanted):
+        raise InputError(
+            f"model.weights: {origin} holds this model {len(best)} times, under {_some(best)}: "
+            "keep the weights of one of them"
+        )
+    return {k.removeprefix(best[0]): x for k, x in state.items() if k.startswith(best[0])}
+
+
 def load_matching(
     network: nn.Module, state: StateDict, fresh: Collection[str], origin: str
 ) -> None:
@@ -122,15 +223,18 @@ def load_matching(
     Raises:
         InputError: other weights are missing or of another shape.
     """
-    body = {key: value for key, value in state.items() if not key.startswith(tuple(fresh))}
-    try:
-        result = network.load_state_dict(body, strict=False)
-    except RuntimeError as error:  # equal names, other shapes
-        raise InputError(f"model.weights: {origin} is not of this model: {error}") from error
-    missing = [key for key in result.missing_keys if not key.startswith(tuple(fresh))]
-    if missing:
+    own = network.state_dict()
+    named = without_prefix(network, state, origin)
+    body = {key: value for key, value in named.items() if not key.startswith(tuple(fresh))}
+    missing = [key for key in own if key not in body and not key.startswith(tuple(fresh))]
+    other = [key for key, value in body.items() if key in own and value.shape != own[key].shape]
+    if missing or other:
+        shapes = (f"{key} {list(body[key].shape)}, not {list(own[key].shape)}" for key in other)
+        found = f"of another shape: {_some(shapes)}" if other else f"it has {_some(state)}"
         raise InputError(
-            f"model.weights: {origin} is not of this model: {len(missing)} of its weights are "
-            f"missing, first {missing[0]}"
+            f"model.weights: {origin} is not of this model: {len(missing)} of {len(own)} weights "
+            f"are missing ({_some(missing) or 'none'}); {found}: choose the model.name and "
+            "model.image_size that it is of, or rename its weights"
         )
-    logger.info("weights from %s; not used: %s", origin, result.unexpected_keys or "none")
+    unused = network.load_state_dict(body, strict=False).unexpected_keys
+    logger.info("weights from %s; not used: %s", origin, unused or "none")
