@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-MODELS = Path(__file__).parents[1] / "models"
+_REPOSITORY = Path(__file__).parents[1]
+MODELS = (_REPOSITORY if (_REPOSITORY / "dvc.yaml").is_file() else Path()) / "models"
 SOME_UNREADABLE = 3  # exit code; 1, 2 and 130 are those of every command
 DESCRIPTION = "Say of images whether they are photographs or were generated."
 EPILOG = f"""\
@@ -43,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--heatmap", type=Path, metavar="DIR", help="write what speaks for fake or real to DIR")
     cells, batch = "parts a side (%(default)s)", "images at once (%(default)s)"
     add("--heatmap-cells", type=positive, default=8, metavar="N", help=cells)
-    add("--models", type=Path, default=MODELS, metavar="DIR", help="the repository's own if left")
+    add("--models", type=Path, default=MODELS, metavar="DIR", help="(%(default)s)")
     runtime = "auto: ONNX Runtime if the detector is exported, else PyTorch"
     add("--runtime", choices=("auto", "onnx", "torch"), default="auto", help=runtime)
     add("--batch-size", type=positive, default=32, metavar="N", help=batch)

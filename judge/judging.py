@@ -12,6 +12,7 @@ from typing import NamedTuple, Self, TypeVar
 import numpy as np
 from PIL import Image
 
+from judge.command_line import MODELS
 from judge.files import Unreadable
 from judge.pixels import PixelBudget, Source, pixels_of, read_bytes, upright
 from judge.runtimes import Runtime, find_file, load_runtime
@@ -21,7 +22,6 @@ from src.images.crops import Crops
 from src.images.decode import UndecodableImage, decode
 from src.inference.knn_distance import KnnIndex, load_knn_index, nearest
 
-MODELS = Path(__file__).parents[1] / "models"  # the repository's own
 PIXELS_IN_FLIGHT = 2**26  # decoded at one time; a larger image is decoded alone
 HEATMAP_PIXELS = 1024  # of the longest side of a heat-map; large images are shrunk to it
 
@@ -67,6 +67,11 @@ class Judge:
         judge = type(self)(self.runtime, self.index)
         judge.calibration = replace(self.calibration, threshold=threshold, unsure=None)
         return judge
+
+    @property
+    def trained_on(self) -> str:
+        """What the detector was trained on, a sentence."""
+        return self.runtime.trained_on
 
     @property
     def identity(self) -> str:

@@ -10,14 +10,13 @@ import onnxruntime
 from src.core.arrays import Float32Array, FloatArray
 from src.core.cli import InputError
 from src.evaluation.calibration import load_calibration
-from src.exporting.description import load_exported
+from src.exporting.description import EXPORT_AGAIN, load_exported
 from src.images.crops import Crops, GridCrops
 from src.images.decode import RGBImage
 from src.models.shared.log_odds import fake_logit
 
 _DIGITS = 6  # of a logit, as in Embedder
 _PIXELS_AT_ONCE = 2**19  # more need memory and are no faster
-_CURE = "run `dvc repro export`, or fetch all of the folder with `dvc pull`"
 
 
 def is_exported(models: Path) -> bool:
@@ -41,11 +40,12 @@ class OnnxRuntime:
         network, description = models / "detector.onnx", models / "detector.onnx.json"
         for path in (network, description):
             if not path.is_file():
-                raise InputError(f"{path} is missing: {_CURE}, or choose --runtime torch")
+                raise InputError(f"{path} is missing: {EXPORT_AGAIN}, or choose --runtime torch")
         known = load_exported(description)
         if known.obstacle:
             raise InputError(f"not exported to ONNX: {known.obstacle}; choose --runtime torch")
         self.calibration, self.weights_sha256 = known.calibration, known.weights_sha256
+        self.trained_on = known.trained_on
         self._check_age(models, description)
         self.size = known.view.size
         self._grid = GridCrops(known.view, known.crops_per_side)
@@ -58,7 +58,7 @@ class OnnxRuntime:
                 network.read_bytes(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # of half a dozen types, which share no base
-            raise InputError(f"{network} is damaged: {error}; {_CURE}") from error
+            raise InputError(f"{network} is damaged: {error}; {EXPORT_AGAIN}") from error
 
     def _check_age(self, models: Path, description: Path) -> None:
         weights, calibration = models / "detector.safetensors", models / "calibration.json"
@@ -70,7 +70,7 @@ class OnnxRuntime:
         if calibration.is_file():
             is_other |= load_calibration(calibration) != self.calibration
         if is_other:
-            raise InputError(f"{description} is older than the files beside it: {_CURE}")
+            raise InputError(f"{description} is older than the files beside it: {EXPORT_AGAIN}")
 
     def crop(self, image: RGBImage) -> Crops:
         """Return the crops that an image is judged by, (crops, size, size, 3)."""

@@ -27,6 +27,7 @@ _NO_RESUME = (
 class Results(NamedTuple):
     """What a document says beside its rows."""
 
+    trained_on: str
     calibration: Calibration
     search: Search
     unreadable: Sequence[Unreadable]
@@ -99,6 +100,7 @@ class JsonRows:
     def end(self, verdicts: Sequence[Verdict], results: Results) -> str:
         """Return the document; names are as they are, whatever they hold."""
         document = {
+            "trained_on": results.trained_on,
             "threshold": results.calibration.threshold,
             "unsure": results.calibration.unsure,
             "images": [verdict._asdict() for verdict in verdicts],
@@ -142,8 +144,18 @@ def summary(verdicts: Sequence[Verdict], results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _head(identity: str) -> dict[str, str]:
+    return {"judge": identity, "lines": "bytes, nanoseconds, verdict"}
+
+
+Stamp = tuple[int, int]  # bytes of a file, and when it was changed last, in nanoseconds
+
+
 class Journal:
-    """Verdicts beside the file that they are meant for, line by line, until all are there."""
+    """Verdicts beside the file that they are meant for, line by line, until all are there.
+
+    A file that is another when the run is resumed, by size or time, is judged again.
+    """
 
     def __init__(self, path: Path, identity: str, resume: bool) -> None:
         """Begin `path`.partial, or go on with it; `identity` is the judge's.
@@ -156,6 +168,7 @@ class Journal:
             raise InputError(f"--output {path}: the suffix must be one of {', '.join(FORMATS)}")
         self.path, self._partial = path, path.with_name(f"{path.name}.partial")
         self.known: dict[str, Verdict] = {}
+        self._stamps: dict[str, Stamp | None] = {}
         if self._partial.exists():
             if not resume:
                 raise InputError(_NO_RESUME.format(self._partial))
@@ -164,32 +177,49 @@ class Journal:
             self._file: TextIO = self._partial.open("w", encoding="ascii")
         except OSError as error:
             raise InputError(f"--output {path}: {error.strerror}; name another file") from error
-        self._write({"judge": identity})
-        self.add(self.known.values())
+        self._write(_head(identity))
+        for verdict in self.known.values():
+            self.add(verdict)
 
     def _read(self, identity: str) -> None:
         first, *lines = self._partial.read_text(encoding="ascii").split("\n")
-        if json.loads(first or "null") != {"judge": identity}:
+        if json.loads(first or "null") != _head(identity):
             raise InputError(
                 f"{self._partial} was begun with another detector or threshold: give the same "
                 "again, or delete it"
             )
         # What follows the last line end was cut short.
-        verdicts = [Verdict(**json.loads(line)) for line in lines[:-1]]
-        self.known = {verdict.path: verdict for verdict in verdicts}
+        for line in lines[:-1]:
+            *stamp, found = json.loads(line)
+            verdict = Verdict(**found)
+            self.see(verdict.path)
+            if self._stamps[verdict.path] == tuple(stamp):
+                self.known[verdict.path] = verdict
 
-    def add(self, verdicts: Iterable[Verdict]) -> None:
-        """Write `verdicts` down."""
-        for verdict in verdicts:
-            self._write(verdict._asdict())
-        self._file.flush()
+    def see(self, path: str) -> None:
+        """Remember what the file at `path` is like before it is judged."""
+        try:
+            found = Path(path).stat()
+            self._stamps[path] = found.st_size, found.st_mtime_ns
+        except (OSError, ValueError):  # it will not be judged, and that will say why
+            self._stamps[path] = None
+
+    def add(self, verdict: Verdict) -> None:
+        """Write down what was said of a file that was seen."""
+        if stamp := self._stamps[verdict.path]:
+            self._write([*stamp, verdict._asdict()])
+            self._file.flush()
 
     def _write(self, line: Any) -> None:
         self._file.write(json.dumps(line) + "\n")
 
+    def close(self) -> None:
+        """Leave what is there to a later run."""
+        self._file.close()
+
     def finish(self, verdicts: Sequence[Verdict], results: Results) -> None:
         """Write the file, and delete what was written on the way."""
-        self._file.close()
+        self.close()
         rows: Rows = CsvRows() if self.path.suffix.lower() == ".csv" else JsonRows()
         with replacing(self.path) as temporary, temporary.open("w", encoding="utf-8") as file:
             file.writelines(rows.add(verdict) for verdict in verdicts)

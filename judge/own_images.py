@@ -4,7 +4,7 @@ import argparse
 import io
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def judge_own_images(args: argparse.Namespace) -> None:
         make_folder(args.heatmap)
     journal = Journal(args.output, judge.identity, args.resume) if args.output else None
     run = Run(judge, args, journal)
-    run.results = Results(judge.calibration, search, run.unreadable)
+    run.results = Results(judge.trained_on, judge.calibration, search, run.unreadable)
     missed = run.all()
     if run.unreadable or missed:
         sys.exit(SOME_UNREADABLE)
@@ -71,6 +71,7 @@ class Run:
         """Judge everything; return how many heat-maps are missing."""
         found = self.results.search.found
         rows = self._rows(found)
+        self._say_what_it_was_trained_on()
         self._judge(found, rows)
         if self.args.sort != "found":
             self.verdicts.sort(key=_KEYS[self.args.sort])
@@ -89,6 +90,13 @@ class Run:
         numbered = [(n, path) for n, path in enumerate(found) if str(path) in judged]
         folder, cells = self.args.heatmap, self.args.heatmap_cells
         return write_heatmaps(self.judge, numbered, folder, cells, self.args.quiet)
+
+    def _say_what_it_was_trained_on(self) -> None:
+        # First of all, but not among rows that a program reads.
+        if self.args.json or self.args.csv or self.args.quiet:
+            logger.info(self.results.trained_on)
+        else:
+            self._print([self.results.trained_on + "\n"])
 
     def _rows(self, found: Sequence[Path | Unreadable]) -> Rows:
         if self.args.json:
@@ -114,16 +122,24 @@ class Run:
     def _results(self, found: Sequence[Path | Unreadable]) -> Iterator[Verdict | Unreadable]:
         """Yield what is to be said of each of `found`, in their order; nothing is judged twice."""
         known = self.journal.known if self.journal else {}
-        new = (item for item in found if str(item) not in known)
-        fresh = self.judge.judge_all(new, self.args.batch_size)
+        fresh = self.judge.judge_all(self._unknown(found, known), self.args.batch_size)
         for item in found:
             if (verdict := known.get(str(item))) is None:
                 result = next(fresh)
                 if self.journal and isinstance(result, Verdict):
-                    self.journal.add([result])
+                    self.journal.add(result)
                 yield result
             else:
                 yield verdict
+
+    def _unknown(
+        self, found: Sequence[Path | Unreadable], known: Container[str]
+    ) -> Iterator[Path | Unreadable]:
+        for item in found:
+            if str(item) not in known:
+                if self.journal:
+                    self.journal.see(str(item))
+                yield item
 
     def _print(self, texts: Iterable[str]) -> None:
         with tqdm.external_write_mode(sys.stdout):  # not through a bar on the same terminal

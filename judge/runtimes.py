@@ -20,6 +20,7 @@ class Runtime(Protocol):
     name: str
     size: int  # pixels a side of a crop
     calibration: Calibration
+    trained_on: str  # a sentence
     weights_sha256: str
 
     def crop(self, image: RGBImage) -> Crops:
@@ -62,6 +63,12 @@ def load_runtime(models: Path, name: str, threads: int = 0) -> Runtime:
 
     if name == "onnx" or (name == "auto" and is_exported(models)):
         return OnnxRuntime(models, threads)
-    from judge.torch_runtime import TorchRuntime
-
+    find_file(models, "detector.safetensors")  # before a missing PyTorch is the matter
+    try:
+        from judge.torch_runtime import TorchRuntime
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"runtime torch: no module {error.name}: it takes a clone of the repository with all "
+            "that its requirements.txt names; otherwise fetch an exported detector"
+        ) from error
     return TorchRuntime(models)

@@ -9,7 +9,7 @@ from src.dataset.manifest import Manifest, read_manifest
 from src.reporting.markdown import code, interval, markdown_table, with_interval
 from src.reporting.titles import HEADLINES, TITLES
 
-ARGUMENTS = "calibrate evaluate shortcuts split train config raw card"
+ARGUMENTS = "calibrate evaluate shortcuts split train config exported raw card"
 METRICS = (*HEADLINES, "brier_error", "calibration_error")
 EXACT = {
     True: "Training gives these weights to the bit on any x86-64 processor with AVX2.",
@@ -18,6 +18,8 @@ EXACT = {
 WEAK = 0.5  # a method of which fewer are called right is named among the limits
 
 CARD = """\
+> {trained_on}
+
 # Model card: photograph or generated?
 
 Written by the stage `card` from the metrics of the run that made the weights; do not edit it.
@@ -84,6 +86,7 @@ class Documents(NamedTuple):
     split: dict[str, Any]
     train: dict[str, Any]
     config: dict[str, Any]
+    exported: dict[str, Any]
 
 
 def model_card(found: Documents, manifest: Manifest) -> str:
@@ -91,6 +94,7 @@ def model_card(found: Documents, manifest: Manifest) -> str:
     test, train = found.evaluate["test"], found.train["train"]
     view = found.config["view"]
     return CARD.format(
+        trained_on=found.exported["trained_on"],
         name=found.config["name"],
         parameters=train["parameters"],
         train_images=train["train_images"],

@@ -10,14 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from src.core.cli import parse_paths, run
-from src.core.files import replacing
+from src.core.files import read_json, replacing
+from src.core.params import load_params
 from src.evaluation.calibration import Calibration, load_calibration
 from src.exporting.description import Exported, save_exported
+from src.exporting.training_data import TrainingData, trained_on
 from src.inference.embedder import last_layer
 from src.inference.knn_distance import load_knn_index
 from src.models.shared.detector import Detector, load_detector
 
-ARGUMENTS = "weights config knn_index calibration onnx onnx_json"
+ARGUMENTS = "weights config knn_index calibration split onnx onnx_json"
 logger = logging.getLogger(__name__)
 
 _OPSET = 17  # of the operators: what runtimes since 2022 know
@@ -75,12 +77,17 @@ def to_onnx(detector: Detector) -> bytes:
 
 
 def describe(
-    detector: Detector, calibration: Calibration, crops_per_side: int, weights_sha256: str
+    detector: Detector,
+    calibration: Calibration,
+    crops_per_side: int,
+    weights_sha256: str,
+    trained_on: str,
 ) -> Exported:
     """Return what belongs beside the ONNX file."""
     config = detector.config
     return Exported(
         name=config.name,
+        trained_on=trained_on,
         classes=config.classes,
         view=config.view,
         crops_per_side=crops_per_side,
@@ -98,7 +105,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     detector = load_detector(args.weights, args.config)
     digest = hashlib.sha256(args.weights.read_bytes()).hexdigest()
     crops_per_side = load_knn_index(args.knn_index).crops_per_side
-    exported = describe(detector, load_calibration(args.calibration), crops_per_side, digest)
+    data = trained_on(load_params(TrainingData, "download"), read_json(args.split))
+    exported = describe(detector, load_calibration(args.calibration), crops_per_side, digest, data)
     if exported.obstacle:
         logger.warning("not exported: %s", exported.obstacle)
     with replacing(args.onnx) as temporary:

@@ -59,6 +59,7 @@ METRICS: dict[str, Any] = {
         "train": {"parameters": 944066, "train_images": 1350, "best_epoch": 18, "exact": True}
     },
     "config": {"name": "beit3_tiny", "view": {"size": 64, "resize": False}},
+    "exported": {"trained_on": "Trained on artifact: 610 images of 2 methods."},
 }
 MANIFEST = Manifest(
     methods={
@@ -83,6 +84,7 @@ def test_figures_stand_with_their_intervals_and_methods_with_their_licences() ->
     assert "| coco | real | 310 | 1200 | 1.000 | CC-BY-2.0 |" in card
     assert "1,240 test images" in card
     assert "A temperature of 0.750 (0.500 to\n1.250)" in card
+    assert card.startswith("> Trained on artifact: 610 images of 2 methods.\n\n# Model card")
     assert "{" not in card
     assert "nan" not in card
 

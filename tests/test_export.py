@@ -5,6 +5,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 from torch import nn
 
@@ -12,15 +13,38 @@ from src import export as stage
 from src.core.cli import InputError
 from src.evaluation.calibration import Calibration, save_calibration
 from src.exporting.description import load_exported
+from src.exporting.training_data import TrainingData, trained_on
 from src.inference.embedder import Embedder
 from src.inference.knn_distance import KnnIndex, save_knn_index
 from src.models.shared.blueprint import FrozenNetwork, ModelParams, names
 from src.models.shared.detector import Detector, build_detector, save_config
+from tests.helpers import ROOT
 from tests.helpers.make_detectors import random_detector, random_images
 
 CALIBRATION = Calibration(temperature=0.5, threshold=1 / 3, ood_distance=0.1)
+SPLIT = {
+    "counts": {
+        "train": {
+            "fake": {"images": 4, "by_method": {"glide": 2, "stylegan2": 2}},
+            "real": {"images": 4, "by_method": {"coco": 2, "ffhq": 2}},
+        }
+    }
+}
 READ = ("detector.safetensors", "detector.json", "knn_index.safetensors", "calibration.json")
 WRITTEN = ("detector.onnx", "detector.onnx.json")
+
+
+def write_export_inputs(folder: Path) -> None:
+    """Write params.yaml and split.json into `folder`."""
+    params = {"download": yaml.safe_load((ROOT / "params.yaml").read_text())["download"]}
+    (folder / "params.yaml").write_text(json.dumps(params))  # JSON is YAML
+    (folder / "split.json").write_text(json.dumps(SPLIT))
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_export_inputs(tmp_path)
 
 
 def write_inputs(detector: Detector, folder: Path) -> list[str]:
@@ -28,7 +52,7 @@ def write_inputs(detector: Detector, folder: Path) -> list[str]:
     save_config(detector.config, folder / READ[1])
     save_knn_index(KnnIndex(np.ones((3, 4), np.float16), 2, 1), folder / READ[2])
     save_calibration(CALIBRATION, folder / READ[3])
-    return [str(folder / name) for name in (*READ, *WRITTEN)]
+    return [str(folder / name) for name in (*READ, "split.json", *WRITTEN)]
 
 
 def small(name: str) -> Detector:
@@ -90,6 +114,29 @@ def test_what_judging_takes_is_beside_it(tmp_path: Path) -> None:
     assert not exported.obstacle
 
 
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (
+            "sample",
+            "A demonstration, not for use: trained on the embedded sample alone, 8 images of 4 "
+            "methods.",
+        ),
+        (
+            ("sample",),
+            "A demonstration, not for use: trained on the embedded sample alone, 8 images of 4 "
+            "methods.",
+        ),
+        ("artifact", "Trained on artifact: 8 images of 4 methods."),
+        (("sample", "folder"), "Trained on sample, folder: 8 images of 4 methods."),
+    ],
+)
+def test_it_says_what_the_detector_was_trained_on(
+    source: str | tuple[str, ...], expected: str
+) -> None:
+    assert trained_on(TrainingData(source), SPLIT) == expected
+
+
 def test_what_cannot_be_exported_leaves_the_reason(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -110,5 +157,7 @@ def test_a_description_that_is_none_is_named(tmp_path: Path) -> None:
     path = tmp_path / WRITTEN[1]
     document = json.loads(path.read_text())
     path.write_text(json.dumps({**document, "crops_per_side": "3"}))
-    with pytest.raises(InputError, match=r"onnx\.json describes no detector: crops_per_side"):
+    with pytest.raises(
+        InputError, match=r"onnx\.json describes no detector: crops_per_side.*`dvc repro ex"
+    ):
         load_exported(path)

@@ -26,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--host", default=LOOPBACK[0], help="address to listen at; %(default)s: this machine alone")
     add("--port", type=int, default=8000, help="(%(default)s)")
-    add("--models", type=Path, default=MODELS, metavar="DIR", help="the repository's own if left")
+    add("--models", type=Path, default=MODELS, metavar="DIR", help="(%(default)s)")
     add("--runtime", choices=("auto", "onnx", "torch"), default="auto", help="see python -m judge")
     add("--workers", type=positive, default=2, help="processes that judge (%(default)s)")
     add("--queue", type=positive, default=64, help="images that may wait (%(default)s)")
@@ -41,12 +41,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Serve until interrupted.
 
     Raises:
-        InputError: there is no trained model, or the port is taken.
+        InputError: there is no trained model, the port is taken, or a package is missing.
     """
     args = build_parser().parse_args(argv)
-    import uvicorn  # not for --help
+    try:
+        import uvicorn  # not for --help
 
-    from judge.server.app import build_app
+        from judge.server.app import build_app
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"no module {error.name}: install the extra, `real-or-generated[server]`"
+        ) from error
     from judge.server.workers import Limits
 
     limits = Limits(args.seconds, args.megapixels, args.megabytes, args.queue, args.files)

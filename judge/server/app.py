@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ class Answer(BaseModel):
 class Card(BaseModel):
     """The model card and what verdicts rest on."""
 
+    trained_on: str = Field(description="what the detector was trained on, a sentence")
     markdown: str
     real_below: float = Field(description="probability below which it is called real")
     fake_from: float = Field(description="probability from which a picture is called fake")
@@ -105,6 +107,7 @@ class Service:
         """Load the detector, and look for the data beside it."""
         judge = Judge.load(models, runtime)
         self.calibration, self.runtime = judge.calibration, judge.runtime.name
+        self.trained_on = judge.trained_on
         repository = models.resolve().parent  # where there is one
         self.training = find_training_set(repository, judge)
         self.slices = read_slices(repository / "plots/evaluate/slices.csv")
@@ -229,6 +232,7 @@ def add_reading(app: FastAPI, service: Service) -> None:
         """Return the model card."""
         known = service.calibration
         return Card(
+            trained_on=service.trained_on,
             markdown=_text(service.card),
             real_below=known.ends[0],
             fake_from=known.ends[1],
@@ -247,7 +251,6 @@ def add_reading(app: FastAPI, service: Service) -> None:
 def add_pages(app: FastAPI, service: Service) -> None:
     """Add what people open."""
     pages: Sequence[tuple[str, str]] = (
-        ("/", "index.html"),
         ("/style.css", "style.css"),
         ("/icon.svg", "icon.svg"),
         ("/page.js", "page.js"),
@@ -257,6 +260,10 @@ def add_pages(app: FastAPI, service: Service) -> None:
     for address, name in pages:
         handler = _handler((PAGE / name).read_bytes(), _TYPES[Path(name).suffix])
         app.router.add_route(address, handler, methods=["GET"])
+
+    first = f'<p id="trained">{escape(service.trained_on)}</p>'
+    index = (PAGE / "index.html").read_text(encoding="utf-8").replace("<!-- trained on -->", first)
+    app.router.add_route("/", _handler(index.encode(), _TYPES[".html"]), methods=["GET"])
 
     @app.get("/card", include_in_schema=False)
     async def card() -> HTMLResponse:

@@ -12,6 +12,8 @@ from src.core.params import STRICT
 from src.evaluation.calibration import Calibration
 from src.images.crops import View
 
+EXPORT_AGAIN = "run `dvc repro export`, or fetch all of the folder with `dvc pull`"
+
 
 @dataclass(frozen=True, config=STRICT)
 class Exported:
@@ -22,6 +24,7 @@ class Exported:
     """
 
     name: str  # of the detector
+    trained_on: str  # see training_data.py
     classes: tuple[str, ...]  # of the logits; the first is "real"
     view: View
     crops_per_side: int  # a grid of crops, whose logits are averaged
@@ -51,4 +54,6 @@ def load_exported(path: Path) -> Exported:
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"]))
-        raise InputError(f"{path} describes no detector: {where}: {fault['msg']}") from error
+        raise InputError(
+            f"{path} describes no detector: {where}: {fault['msg']}; {EXPORT_AGAIN}"
+        ) from error

@@ -58,11 +58,11 @@ def read_tar(path: Path, name: str = "") -> list[tarfile.TarInfo]:
         raise InputError(f"{name or path}: no such tar archive") from error
     except tarfile.TarError as error:
         raise InputError(f"{name or path}: truncated or corrupt tar archive: {error}") from error
-    _check_end(path, end, name or str(path))
+    check_end(path, end, name)
     return members
 
 
-def _check_end(path: Path, end: int, name: str) -> None:
+def check_end(path: Path, end: int, name: str = "") -> None:
     """Raise InputError unless nothing but the mark of its end follows byte `end` of an archive.
 
     tarfile takes a damaged header in the middle for the end, and says nothing.
@@ -75,7 +75,7 @@ def _check_end(path: Path, end: int, name: str) -> None:
             is_end = not rest.strip(b"\0")
             rest = file.read(_END_PIECE)
     if not is_end:
-        raise InputError(f"{name}: truncated or corrupt tar archive: no header at {end}")
+        raise InputError(f"{name or path}: truncated or corrupt tar archive: no header at {end}")
 
 
 class ShardReader:

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from judge.command_line import positive
-from judge.judging import MODELS, Judge
+from judge.command_line import MODELS, positive
+from judge.judging import Judge
 from src.core.cli import InputError, run
 from src.core.params import load_params
 from src.core.tables import FAKE, REAL, read_table

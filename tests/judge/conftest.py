@@ -14,8 +14,12 @@ from src.dataset.columns import SPLIT_TABLE
 from src.evaluation.calibration import Calibration, save_calibration
 from src.images.shards import ShardReader
 from tests.helpers.make_training import write_detector_inputs
+from tests.test_export import write_export_inputs
 from tests.test_predict import ARGUMENTS, PARAMS
 
+TRAINED_ON = (
+    "A demonstration, not for use: trained on the embedded sample alone, 8 images of 4 methods."
+)
 CALIBRATION = Calibration(temperature=0.5, threshold=0.6, ood_distance=0.01)
 
 
@@ -41,8 +45,11 @@ def trained_judge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             path.write_bytes(ShardReader(folder / "raw").read(*place))
         exported = Path(shutil.copytree(folder / "models", folder / "exported"))
         read = ("detector.safetensors", "detector.json", "knn_index.safetensors")
-        names = (*read, "calibration.json", "detector.onnx", "detector.onnx.json")
-        export.main([str(exported / name) for name in names])
+        write_export_inputs(folder)
+        written = [str(exported / name) for name in ("detector.onnx", "detector.onnx.json")]
+        inputs = [str(exported / name) for name in (*read, "calibration.json")]
+        export.main([*inputs, "split.json", *written])
+        shutil.copy(exported / "detector.onnx.json", folder / "models")
     yield folder
     # The stage asks for them; they must not slow down or refuse what other tests do.
     torch.use_deterministic_algorithms(False)

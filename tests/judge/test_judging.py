@@ -101,6 +101,12 @@ def test_onnx_runtime_needs_no_torch(trained: Path, images: Path) -> None:
 
 def test_a_detector_that_is_older_than_its_files_is_refused(trained: Path, tmp_path: Path) -> None:
     models = Path(shutil.copytree(trained / "exported", tmp_path / "models"))
+    description = models / "detector.onnx.json"
+    whole = description.read_text()
+    description.write_text(whole.replace('"weights_sha256": "', '"weights_sha256": "0'))
+    with pytest.raises(InputError, match=r"onnx\.json is older than .*safetensors: run `dvc repro"):
+        Judge.load(models, "torch")
+    description.write_text(whole)
     calibration = load_calibration(models / "calibration.json")
     other = calibration.__class__(**{**vars(calibration), "temperature": 0.7})
     save_calibration(other, models / "calibration.json")

@@ -31,8 +31,9 @@ def test_onnx_runtime_and_pillow_judge_as_we_do(photo: Path) -> None:
     for name in (photo.name, str(max(Path().glob("*/**/*.jpg")))):
         command = [sys.executable, "-c", WITH_ONNX, name]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        verdict = Judge.load("models")(name)
-        assert done.stdout == f"{verdict.verdict} {verdict.probability:.3f}\n"
+        judge = Judge.load("models")
+        verdict = judge(name)
+        assert done.stdout == f"{judge.trained_on}\n{verdict.verdict} {verdict.probability:.3f}\n"
     assert not re.search(r"^(import|from) (?!json|sys|numpy|onnxruntime|PIL)", WITH_ONNX, re.M)
 
 

@@ -20,6 +20,7 @@ from scipy.special import expit
 from judge import Judge, Unreadable, command_line, judging
 from judge.command_line import SOME_UNREADABLE
 from judge.files import find_images
+from judge.output import Journal
 from src.core.cli import InputError
 from src.core.tables import read_table
 from src.explanation.occlusion import paint
@@ -27,7 +28,7 @@ from src.images.decode import decode
 from src.inference.knn_distance import load_knn_index, save_knn_index
 from src.inference.predictions import PREDICTIONS
 from tests.helpers import ROOT
-from tests.judge.conftest import CALIBRATION
+from tests.judge.conftest import CALIBRATION, TRAINED_ON
 
 
 def judged(trained: Path, *arguments: str) -> None:
@@ -39,6 +40,7 @@ def test_a_folder_is_judged_as_the_stage_judges_it(
 ) -> None:
     judged(trained, images.name, "--json", "--batch-size", "3")
     document = json.loads(capsys.readouterr().out)
+    assert next(iter(document.items())) == ("trained_on", TRAINED_ON)
     predictions = read_table(trained / "predictions.csv", PREDICTIONS)
     expected = predictions[predictions["split"] == "test"].set_index("image_id")
 
@@ -81,8 +83,9 @@ def test_the_table_is_for_people(
 ) -> None:
     Image.fromarray(np.zeros((70, 50, 3), dtype=np.uint8)).save(images / "black.png")
     judged(trained, "images")
-    *lines, last = capsys.readouterr().out.splitlines()
+    first, *lines, last = capsys.readouterr().out.splitlines()
 
+    assert first == TRAINED_ON
     assert len(lines) == 9
     assert lines[0].startswith("images/black.png")
     assert lines[0].endswith("unlike training")
@@ -151,7 +154,7 @@ def test_a_full_disk_ends_the_heatmaps_in_one_error_after_the_verdicts(
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match=r"No space left on device: 'heat/00000_.*\.png'"):
         judged(trained, images.name, "--heatmap", "heat", "--heatmap-cells", "2")
-    assert len(capsys.readouterr().out.splitlines()) == 9
+    assert len(capsys.readouterr().out.splitlines()) == 10
     assert not list(Path("heat").iterdir())
 
 
@@ -367,7 +370,7 @@ def test_an_interrupt_keeps_what_was_judged_and_a_resumed_run_judges_the_rest(
     _, errors = process.communicate()
     assert process.returncode == 128 + signal.SIGINT, errors
     assert "Traceback" not in errors
-    assert len(errors.splitlines()) == 1
+    assert len(errors.splitlines()) == 2
     assert not output.exists()
     known = partial.read_text().splitlines()
     assert 10 < len(known) < 8000
@@ -393,6 +396,28 @@ def test_an_interrupt_keeps_what_was_judged_and_a_resumed_run_judges_the_rest(
     assert not partial.exists()
 
 
+@pytest.mark.usefixtures("images")
+def test_a_resumed_run_judges_what_changed_again(trained: Path) -> None:
+    paths = sorted(Path("images").rglob("*.jpg"))
+    judge = Judge.load(trained / "models")
+    journal = Journal(Path("x.csv"), judge.identity, resume=False)
+    for path in paths:
+        journal.see(str(path))
+        journal.add(judge(path)._replace(probability=0.123456))
+    journal.close()
+    touched, longer, gone = paths[:3]
+    os.utime(touched, (0, 0))
+    with longer.open("ab") as file:
+        file.write(b"\0")
+    gone.unlink()
+    judged(trained, "images", "--output", "x.csv", "--resume", "--quiet")
+    with Path("x.csv").open() as file:
+        rows = {Path(row["path"]): row["probability"] for row in csv.DictReader(file)}
+    assert list(rows) == [path for path in paths if path != gone]
+    again = [path for path, probability in rows.items() if probability != "0.123456"]
+    assert again == [touched, longer]
+
+
 @pytest.mark.slow
 def test_a_reader_that_leaves_ends_the_run_in_silence(trained: Path, images: Path) -> None:
     paths = many(images, 3000)
@@ -402,7 +427,7 @@ def test_a_reader_that_leaves_ends_the_run_in_silence(trained: Path, images: Pat
     process.stdout.close()
     assert process.stderr
     with process.stderr:
-        assert process.stderr.read() == ""
+        assert process.stderr.read() == f"INFO judge.own_images: {TRAINED_ON}\n"
     assert process.wait() == 128 + signal.SIGPIPE
 
 
@@ -438,7 +463,8 @@ def test_the_output_is_what_would_have_been_printed(
     (images / "notes.txt").touch()
     judged(trained, "images", "--output", name)
     assert capsys.readouterr().out == (
-        "8 fake, 0 real at P(fake) >= 0.600; 8 unlike training\nleft out, no images: 1 .txt\n"
+        f"{TRAINED_ON}\n8 fake, 0 real at P(fake) >= 0.600; 8 unlike training\n"
+        "left out, no images: 1 .txt\n"
     )
     judged(trained, "images", f"--{name.split('.')[1]}")
     assert Path(name).read_text() == capsys.readouterr().out
@@ -463,12 +489,16 @@ def test_an_output_of_unknown_format_or_of_another_detector_is_refused(
 
 
 @pytest.mark.usefixtures("images")
-def test_threshold_sort_and_quiet(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_threshold_sort_and_quiet(
+    trained: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     judged(trained, "images", "--json")
     probabilities = sorted(i["probability"] for i in json.loads(capsys.readouterr().out)["images"])
     judged(trained, "images", "--threshold", "0", "--sort", "probability", "--quiet")
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert {verdict for _, verdict, *_ in lines} == {"fake"}
+    assert caplog.messages == [TRAINED_ON] * 2  # not among the rows of a program
     assert [float(line[2]) for line in lines] == [round(p, 3) for p in probabilities[::-1]]
     with pytest.raises(SystemExit, match="2"):
         judged(trained, "images", "--threshold", "1.5")

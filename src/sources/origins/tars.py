@@ -5,20 +5,23 @@ import gzip
 import lzma
 import zlib
 from collections.abc import Callable, Sequence
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from tarfile import TarInfo
+from tarfile import AREGTYPE, BLOCKSIZE, DIRTYPE, REGTYPE, TarInfo
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from src.core.cli import InputError
 from src.core.files import replacing
-from src.images.shards import read_tar
+from src.images.shards import check_end, read_tar, stored_size
 from src.sources.local.cache import Cache, cache_key
 from src.sources.local.paths import LeftOut
 from src.sources.origins.members import are_text, link_target, resolved, table
 from src.sources.origins.zips import MAX_CONTENT, MAX_RATIO
 
+_AT_ONCE = 4096
 _PIECE = 2**20
 _OPENERS: dict[str, Callable[[Path], Any]] = {
     "gz": gzip.open,
@@ -66,7 +69,9 @@ def read_tar_members(
     Raises:
         InputError: it is truncated or corrupt, or has a sparse member.
     """
-    entries = _entries(read_tar(path, where), where, left_out)
+    entries = _read_plain(path)
+    if entries is None:
+        entries = _entries(read_tar(path, where), where, left_out)
     text = are_text([name for name, *_ in entries], where, left_out).tolist()
     kept = [entry for entry, is_text in zip(entries, text, strict=True) if is_text]
     names, offsets, sizes = ([entry[i] for entry in kept] for i in range(3))
@@ -98,3 +103,54 @@ def _entries(members: Sequence[TarInfo], where: str, left_out: LeftOut) -> list[
     places = {entry[0]: row for row, entry in enumerate(entries)}
     found = resolved(links, places, left_out)
     return entries + [(name, *entries[row][1:]) for name, row in found.items()]
+
+
+def _read_plain(path: Path) -> list[Entry] | None:
+    """Return what the standard library finds in an archive, or None where it had better look.
+
+    It takes ten times as long. Nearly all archives of images are plain: short names in ASCII, no
+    links, no damage.
+
+    Source: POSIX.1-1988, ustar: name at byte 0 of a header, size at 124, checksum at 148, type at
+    156, the beginning of a longer name at 345.
+    """
+    entries: list[Entry] = []
+    unchecked: list[bytes] = []
+    try:
+        with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+            at = 0
+            while (header := data[at : at + BLOCKSIZE])[:1] not in (b"", b"\0"):
+                unchecked.append(header)
+                name, kind, size = _name(header), header[156:157], _octal(header[124:136])
+                # Not REGULAR_TYPES, of which GNU's sparse files are.
+                if kind in (REGTYPE, AREGTYPE) and not name.endswith("/"):
+                    entries.append((name.removeprefix("./"), at + BLOCKSIZE, size))
+                elif kind != DIRTYPE or size:
+                    return None
+                at += stored_size(size)
+                if len(unchecked) == _AT_ONCE:
+                    _check_plain(unchecked)
+                    unchecked.clear()
+        _check_plain(unchecked)
+        check_end(path, at)
+    except ValueError:  # InputError, too
+        return None
+    return entries
+
+
+def _check_plain(headers: Sequence[bytes]) -> None:
+    """Raise ValueError where a header is not whole, not ASCII or has another checksum."""
+    blocks = np.frombuffer(b"".join(headers), np.uint8).reshape(len(headers), BLOCKSIZE)
+    without_itself = blocks.sum(axis=1) - blocks[:, 148:156].sum(axis=1) + 8 * ord(" ")
+    stated = [_octal(header[148:156]) for header in headers]
+    if blocks.max(initial=0) >= 0x80 or (without_itself != stated).any():
+        raise ValueError(headers)
+
+
+def _name(header: bytes) -> str:
+    name, start = (header[at:end].partition(b"\0")[0] for at, end in ((0, 100), (345, 500)))
+    return (start + b"/" + name if start else name).decode("ascii")
+
+
+def _octal(field: bytes) -> int:
+    return int(field.strip(b" \0") or b"0", 8)

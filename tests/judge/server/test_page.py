@@ -11,6 +11,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.expected_conditions import visibility_of
 from selenium.webdriver.support.ui import WebDriverWait
 
+from tests.judge.conftest import TRAINED_ON
+
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
@@ -26,7 +28,12 @@ def page(server: str, chromium: WebDriver, request: pytest.FixtureRequest) -> We
 def choose(page: WebDriver, files: list[Path]) -> list[WebElement]:
     """Choose files; return their results when all are judged."""
     page.find_element(By.ID, "files").send_keys("\n".join(map(str, files)))
-    done = f"{len(files)} judged"
+    return judged(page, len(files))
+
+
+def judged(page: WebDriver, count: int) -> list[WebElement]:
+    """Return the results when so many are there."""
+    done = f"{count} judged"
     WebDriverWait(page, 120).until(lambda p: p.find_element(By.ID, "status").text.startswith(done))
     return page.find_elements(By.CSS_SELECTOR, ".result")
 
@@ -59,6 +66,25 @@ def test_pictures_have_verdicts_details_and_a_heatmap(page: WebDriver, images: P
     # What is no picture has no preview, which a browser notes.
     page.get_log("browser")  # type: ignore[no-untyped-call] # it has no types
     has_no_fault(page)
+
+
+def test_pictures_are_dropped_anywhere(page: WebDriver, images: Path) -> None:
+    paths = sorted(images.rglob("*.jpg"))[:2]
+    data = {"items": [], "files": list(map(str, paths)), "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):  # as the browser gets them from the system
+        event = {"type": kind, "x": 40, "y": 500, "data": data}
+        page.execute_cdp_cmd("Input.dispatchDragEvent", event)
+        if kind == "dragOver":
+            WebDriverWait(page, 10).until(lambda p: p.find_elements(By.CSS_SELECTOR, "body.over"))
+    results = judged(page, 2)
+    names = [result.find_element(By.CSS_SELECTOR, ".name").text for result in results]
+    assert names == [path.name for path in paths]
+    assert all("probability" in result.text for result in results)
+    has_no_fault(page)
+
+
+def test_it_says_first_what_the_detector_was_trained_on(page: WebDriver) -> None:
+    assert page.find_element(By.TAG_NAME, "body").text.splitlines()[0] == TRAINED_ON
 
 
 def test_fifty_pictures_at_once(page: WebDriver, tmp_path: Path) -> None:
