@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import is_dataclass
@@ -80,6 +81,17 @@ def test_each_path_of_the_command_is_a_dep_or_an_out_and_none_is_hidden(stage: s
     paths = {word for word in words if not word.startswith("--")}
     data = {dep for dep in deps(stage) if not is_code(dep)} | outs(stage)
     assert paths == data
+
+
+def test_metrics_are_few_and_flat() -> None:
+    """Each is a column of `dvc exp show`; long documents are in metrics/, but not metrics."""
+    leaves = 0
+    for path in {path for entry in STAGES.values() for path in paths_in(entry, "metrics")}:
+        document = json.loads((ROOT / path).read_text())
+        rows = document.values() if Path(path).stem in document else [document]
+        assert not [value for row in rows for value in row.values() if isinstance(value, dict)]
+        leaves += sum(map(len, rows))
+    assert leaves <= 40
 
 
 def sections_loaded(stage: str) -> dict[str, str]:

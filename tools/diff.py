@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import vl_convert
+from ruamel.yaml import YAML
 
 from src.core.cli import InputError, run
 from src.core.files import replacing
@@ -23,8 +24,9 @@ PIXELS_PER_POINT = 1.5
 def diff(base: str, folder: Path) -> None:
     """Write what changed since the Git revision `base` into `folder`, which is replaced.
 
-    `report.md` holds the metrics and parameters that differ and names a PNG for each plot that
-    does; `plots/index.html` has all plots, drawn over each other.
+    `report.md` holds the metrics and parameters that differ, then what does in the long files of
+    metrics/, and names a PNG for each plot that does; `plots/index.html` has all plots, drawn over
+    each other.
 
     Raises:
         InputError: DVC refuses, such as for an unknown revision.
@@ -43,14 +45,29 @@ def diff(base: str, folder: Path) -> None:
 
 def _report(base: str, pictures: Mapping[str, str]) -> str:
     sections = [f"# Against `{base}`"]
-    for what in ("metrics", "params"):
-        table = _dvc(what, "diff", base, "--md").strip()
-        # Without a difference DVC prints a head alone.
-        body = table if table.count("\n") > 1 else "No difference."
-        sections.append(f"## {what.capitalize()}\n\n{body}")
+    changes = {
+        "Metrics": _changes("metrics", base),
+        "Params": _changes("params", base),
+    }
+    if details := _details():
+        changes["Details"] = _changes("metrics", base, details)
+    sections += [f"## {title}\n\n{table}" for title, table in changes.items()]
     images = [f"### {name}\n\n![{name}]({file})" for name, file in pictures.items()]
     sections.append("\n\n".join(["## Plots", *(images or ["No difference."])]))
     return "\n\n".join(sections) + "\n"
+
+
+def _changes(what: str, base: str, targets: Sequence[str] = ()) -> str:
+    table = _dvc(what, "diff", base, "--md", *(["--targets", *targets] if targets else [])).strip()
+    # Without a difference DVC prints a head alone.
+    return table if table.count("\n") > 1 else "No difference."
+
+
+def _details() -> list[str]:
+    """Return the files of metrics/ that DVC does not show as metrics: the long ones."""
+    stages = YAML(typ="safe").load(Path("dvc.yaml"))["stages"].values()
+    shown = {path for stage in stages for entry in stage.get("metrics", []) for path in entry}
+    return sorted({path.as_posix() for path in Path("metrics").glob("*.json")} - shown)
 
 
 def _specs(plots: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterable[tuple[str, Any]]:
