@@ -44,7 +44,10 @@ and as the baseline that a better one has to beat. `python -m judge IMAGE` judge
 of those that are unlike the training images (kNN distance above {ood_distance:.3f}).
 
 Not for: proof that an image is or is not genuine; a decision about a person; generators, cameras,
-sizes and compressions that it has not seen, unless you have measured it on them.
+sizes and compressions that it has not seen, unless you have measured it on them
+(`make transfer DATA=folder`). It was measured for these sizes, of the shorter side, and no other:
+
+{sizes}
 
 ## How good it is
 
@@ -120,6 +123,13 @@ def model_card(found: Documents, manifest: Manifest) -> str:
                     interval(probe["low"], probe["high"]),
                 )
                 for name, probe in sorted(found.shortcuts["auroc"].items())
+            ],
+        ),
+        sizes=markdown_table(
+            ("size", "class", "test", "called right"),
+            [
+                (row["size"], row["label"], str(row["images"]), f"{row['correct']:.3f}")
+                for row in found.evaluate["sizes"]
             ],
         ),
         methods=_methods(found, manifest),

@@ -22,7 +22,7 @@ from src.evaluation.results import (
     check_predictions,
     compute_results,
 )
-from src.evaluation.slices import MEASURES, count_slices, slice_table, with_parts
+from src.evaluation.slices import MEASURES, count_slices, size_rates, slice_table, with_parts
 from src.inference.predictions import PREDICTIONS
 from src.reporting.drawing import write_plots
 from src.reporting.titles import HEADLINES
@@ -63,6 +63,7 @@ def evaluate(
         test["label"].to_numpy(), test["score"].to_numpy(), np.ones(len(test))
     )
     document["verdicts"] = {"judged": share, "judged_right": right}
+    document["sizes"] = size_rates(test, calibration.threshold, params)
     document["slices"] = count_slices(tables["slices"], 1 - params.confidence)
     if len(holdout):
         # A class that nothing is held out of is that of test.

@@ -39,6 +39,10 @@ METRICS: dict[str, Any] = {
         "recall": {"glide": 0.25, "gan|x": 0.875, "*`_$": 0.125},
         "specificity": {"coco": 1.0},
         "ood_share": 0.0625,
+        "sizes": [
+            {"size": "128 to 255 px", "label": name, "images": 40, "groups": 9, "correct": 0.75}
+            for name in ("fake", "real")
+        ],
         "verdicts": {"judged": 0.5625, "judged_right": 0.9375},
         "slices": {"tested": 12, "worse_than_rest": 3},
     },
@@ -83,6 +87,7 @@ def test_figures_stand_with_their_intervals_and_methods_with_their_licences() ->
     assert "| gan\\|x | fake | 300 | 20 | 0.875 | CC-BY-4.0 |" in card
     assert "| coco | real | 310 | 1200 | 1.000 | CC-BY-2.0 |" in card
     assert "1,240 test images" in card
+    assert "| 128 to 255 px | real | 40 | 0.750 |" in card
     assert "A temperature of 0.750 (0.500 to\n1.250)" in card
     assert card.startswith("> Trained on artifact: 610 images of 2 methods.\n\n# Model card")
     assert "{" not in card

@@ -19,6 +19,14 @@ MEASURES = ("brightness", "sharpness", "jpeg_quality", "width", "height")
 NAMED = ("method", "family", "category")
 MEASURED = ("brightness", "sharpness", "jpeg_quality", "size", "distance")
 PART = "_part"
+# Ends of the parts of `size`, in pixels: not quantiles, because what a generator leaves at one
+# scale is gone at another, and readers ask about the size of their own pictures.
+SIZES = (128, 256, 512, 1024)
+SIZE_PARTS = (
+    f"below {SIZES[0]} px",
+    *(f"{low} to {high - 1} px" for low, high in pairwise(SIZES)),
+    f"{SIZES[-1]} px or more",
+)
 PARTS = 3  # of a measure, with equally many images of validation in each
 _COLUMNS = [
     *("name", "by", "value", "label", "images", "groups", "few"),
@@ -29,8 +37,8 @@ _COLUMNS = [
 def with_parts(predictions: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
     """Return `predictions` and, for each of MEASURED, `<name>_part`: which one an image is in.
 
-    `measures` has `image_id` and MEASURES. The ends of the parts are quantiles of validation; the
-    distance is that of the predictions.
+    `measures` has `image_id` and MEASURES. The ends of the parts are quantiles of validation, those
+    of `size` are SIZES; the distance is that of the predictions.
 
     Raises:
         InputError: `measures` lack an image.
@@ -41,13 +49,15 @@ def with_parts(predictions: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFram
         raise InputError(f"{lost.iloc[0]} is in the predictions but not in the metadata")
     table = table.assign(size=table[["width", "height"]].min(axis=1))
     is_val = (table["split"] == "val").to_numpy()
-    parts = {name + PART: _part(table[name].to_numpy(np.float64), is_val) for name in MEASURED}
+    of_quantiles = [name for name in MEASURED if name != "size"]
+    parts = {name + PART: _part(table[name].to_numpy(np.float64), is_val) for name in of_quantiles}
+    parts["size" + PART] = np.array(SIZE_PARTS)[np.digitize(table["size"], SIZES)]
     return table.drop(columns=list(MEASURES)).assign(**parts)
 
 
 def _part(values: FloatArray, is_val: BoolArray) -> NDArray[Any]:
     inner = np.linspace(0, 1, PARTS + 1)[1:-1]
-    # Of a measure with few values (qualities of JPEG, sizes) the quantiles may be one.
+    # Of a measure with few values (qualities of JPEG) the quantiles may be one.
     ends = np.unique(np.quantile(values[is_val], inner, method="lower"))
     texts = [f"{end:.3g}" for end in ends]
     names = [f"up to {texts[0]}", *(f"{low} to {high}" for low, high in pairwise(texts))]
@@ -130,6 +140,15 @@ def holm(p: FloatArray) -> FloatArray:
     adjusted = np.full(len(p), np.nan)
     adjusted[order[:count]] = np.minimum(np.maximum.accumulate(factors * p[order[:count]]), 1)
     return adjusted
+
+
+def size_rates(
+    test: pd.DataFrame, threshold: float, params: EvaluateParams
+) -> list[dict[Any, Any]]:
+    """Return size, label, images, groups, correct of each size and class that there is, rising."""
+    table = slices(test, ["size" + PART], threshold, params).rename(columns={"size" + PART: "size"})
+    table = table.sort_values("size", key=lambda names: names.map(SIZE_PARTS.index), kind="stable")
+    return table[["size", "label", "images", "groups", "correct"]].to_dict("records")
 
 
 def count_slices(table: pd.DataFrame, level: float) -> dict[str, int]:

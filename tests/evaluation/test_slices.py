@@ -5,7 +5,14 @@ import pytest
 from src.core.cli import InputError
 from src.evaluation import pictures
 from src.evaluation.results import slices
-from src.evaluation.slices import count_slices, holm, slice_table, with_parts, worse_than_rest
+from src.evaluation.slices import (
+    count_slices,
+    holm,
+    size_rates,
+    slice_table,
+    with_parts,
+    worse_than_rest,
+)
 from tests.evaluation.test_results import PARAMS
 from tests.helpers.make_predictions import make_measures, make_predictions, scored
 
@@ -31,7 +38,39 @@ def test_parts_hold_equally_many_images_of_validation(predictions: pd.DataFrame)
     assert set(parted["jpeg_quality_part"]) == {"up to 75", "75 to 90"} or set(
         parted["jpeg_quality_part"]
     ) == {"up to 75", "above 75"}
-    assert set(parted["size_part"]) == {"up to 200"}
+    assert set(parted["size_part"]) == {"128 to 255 px"}
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "name"),
+    [
+        (1, 9000, "below 128 px"),
+        (127, 128, "below 128 px"),
+        (128, 128, "128 to 255 px"),
+        (600, 255, "128 to 255 px"),
+        (1023, 4000, "512 to 1023 px"),
+        (1024, 1024, "1024 px or more"),
+    ],
+)
+def test_sizes_have_fixed_parts_by_the_shorter_side(
+    predictions: pd.DataFrame, width: int, height: int, name: str
+) -> None:
+    measures = make_measures(predictions).assign(width=width, height=height)
+    assert set(with_parts(predictions, measures)["size_part"]) == {name}
+
+
+def test_each_size_has_its_rate_of_each_class(predictions: pd.DataFrame) -> None:
+    measures = make_measures(predictions)
+    measures["width"] = np.arange(len(measures)) % 2 * 2000 + 100
+    measures["height"] = 2100
+    parted = with_parts(predictions, measures)
+    rows = size_rates(parted, 0.5, PARAMS)
+    named = [(row["size"], row["label"]) for row in rows]
+    sizes = ("below 128 px", "1024 px or more")
+    assert named == [(size, label) for size in sizes for label in ("real", "fake")]
+    fakes = parted[(parted["size_part"] == sizes[1]) & (parted["label"] == 1)]
+    assert rows[3]["images"] == len(fakes)
+    assert rows[3]["correct"] == pytest.approx((fakes["score"] >= 0.5).mean())
 
 
 def test_the_ends_do_not_depend_on_test(predictions: pd.DataFrame) -> None:
