@@ -23,7 +23,7 @@ UNTOUCHED = {
     "screenshots": 0.0,
 }
 
-_NO_CORRUPTIONS = {"max_images", "seed", "batch_size", "threads"}
+_NO_CORRUPTIONS = {"processings", "max_images", "seed", "batch_size", "threads"}
 
 Quality = Annotated[int, Field(ge=1, le=100)]
 Positive = Annotated[float, Field(gt=0)]
@@ -43,10 +43,20 @@ class RobustnessParams:
     crop: tuple[Part, ...]  # of both sides
     brightness: tuple[Factor, ...]
     screenshots: tuple[Annotated[int, Field(ge=1, le=20)], ...]
+    resize_jpeg: tuple[Factor, ...]  # of both sides, then saved
+    jpeg_resize: tuple[Quality, ...]  # then shown at another size and kept without loss
+    processings: tuple[str, ...]  # of these conditions: how often do they change a verdict?
     max_images: Annotated[int, Field(gt=0)]  # of test, drawn
     seed: Annotated[int, Field(ge=0, lt=2**64)]
     batch_size: Annotated[int, Field(gt=0)]  # crops at once
     threads: Annotated[int, Field(gt=0, le=256)]  # of the CPU, for a part of a batch: see Embedder
+
+    def __post_init__(self) -> None:
+        """Check that the processings are conditions."""
+        known = [condition.column for condition in conditions(self)]
+        for name in self.processings:
+            if name not in known:
+                raise ValueError(f"processings: {name!r} is no condition; choose from {known}")
 
 
 class Condition(NamedTuple):

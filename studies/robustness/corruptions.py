@@ -92,6 +92,16 @@ def screenshots(image: RGBImage, level: float, numbers: np.random.Generator) -> 
     return image
 
 
+def resize_jpeg(image: RGBImage, level: float, numbers: np.random.Generator) -> RGBImage:
+    """Return `image` resized by `level` and saved as JPEG, as sites do with what is uploaded."""
+    return jpeg(resize(image, level, numbers), numbers.uniform(*_SCREENSHOT_QUALITY), numbers)
+
+
+def jpeg_resize(image: RGBImage, level: float, numbers: np.random.Generator) -> RGBImage:
+    """Return `image` saved as JPEG at quality `level`, shown at another size and kept as PNG."""
+    return resize(jpeg(image, level, numbers), numbers.uniform(*_SCREENSHOT_SCALE), numbers)
+
+
 CORRUPTIONS: dict[str, Corruption] = {
     "jpeg": jpeg,
     "webp": webp,
@@ -101,4 +111,6 @@ CORRUPTIONS: dict[str, Corruption] = {
     "crop": crop,
     "brightness": brightness,
     "screenshots": screenshots,
+    "resize_jpeg": resize_jpeg,
+    "jpeg_resize": jpeg_resize,
 }

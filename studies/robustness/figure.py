@@ -18,9 +18,11 @@ X_LABELS = {
     "crop": "part of both sides kept",
     "brightness": "factor",
     "screenshots": "screenshots of screenshots",
+    "resize_jpeg": "factor of both sides, then JPEG",
+    "jpeg_resize": "quality, then a screenshot",
 }
 # Rightwards is worse; where both ends are, the axis rises.
-FALLING = {"jpeg", "webp", "crop"}
+FALLING = {"jpeg", "webp", "crop", "jpeg_resize"}
 COLUMNS = 4
 
 

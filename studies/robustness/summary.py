@@ -25,6 +25,8 @@ from studies.robustness.conditions import (
     logits_schema,
 )
 from studies.robustness.figure import draw
+from studies.robustness.flips import TITLES as FLIPS
+from studies.robustness.flips import flips, flips_text
 from studies.shared.paired import Scored
 from studies.shared.results import write_results
 
@@ -128,10 +130,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     params = load_params(RobustnessParams, "robustness", PARAMS)
     evaluate = load_params(EvaluateParams, "evaluate")
     logits = read_table(args.logits_csv, logits_schema(params))
-    table = curves(logits, conditions(params), load_calibration(args.calibration_json), evaluate)
+    calibration = load_calibration(args.calibration_json)
+    table = curves(logits, conditions(params), calibration, evaluate)
     text = page(table, len(logits), logits["group"].nunique())
     metrics = {"robustness": summary(table)}
-    write_results(args.results, text, {"curves": table}, {"curves": draw(table)}, metrics)
+    tables = {"curves": table}
+    if params.processings:
+        tables["flips"] = flips(logits, params.processings, calibration, evaluate)
+        text += "\n" + flips_text(tables["flips"], params.processings)
+        of_all = tables["flips"].iloc[0]
+        metrics["robustness"]["flips"] = {name: float(of_all[name]) for name in FLIPS}
+    write_results(args.results, text, tables, {"curves": draw(table)}, metrics)
 
 
 if __name__ == "__main__":

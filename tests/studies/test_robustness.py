@@ -21,6 +21,7 @@ from src.predict import PredictParams, predict
 from src.splitting.assignment import SplitParams
 from studies.robustness.conditions import CLEAN, Condition, RobustnessParams
 from studies.robustness.figure import draw
+from studies.robustness.flips import flips, flips_text
 from studies.robustness.scores import drawn, scores
 from studies.robustness.summary import curves, page, summary
 from tests.conftest import ROOT, Project
@@ -46,6 +47,9 @@ FEW = RobustnessParams(
     crop=(),
     brightness=(),
     screenshots=(2,),
+    resize_jpeg=(),
+    jpeg_resize=(70,),
+    processings=("jpeg 30", "jpeg_resize 70"),
     max_images=100,
     seed=0,
     batch_size=4,
@@ -86,6 +90,7 @@ def test_an_image_is_decoded_once_and_scored_as_the_stage_predict_does(
     assert len(decoded) == 13  # the first once more: its crops say how large a batch is
     assert logits[CLEAN].to_numpy() == pytest.approx(expected["logit"].to_numpy(), abs=2e-5)
     names = ["jpeg 30", "jpeg 90", "resize 0.5", "blur 1", "noise 0.05", "screenshots 2"]
+    names += ["jpeg_resize 70"]
     assert list(logits.columns) == ["image_id", "method", "group", "label", CLEAN, *names]
     for name in names:
         assert (logits[name] != logits[CLEAN]).any()
@@ -162,6 +167,39 @@ def test_the_page_names_every_condition_once() -> None:
     assert "on 240 test images of 100 groups" in text
 
 
+def test_verdicts_that_change_are_counted_by_picture_and_by_processing() -> None:
+    logits = pd.DataFrame(
+        {
+            CLEAN: [3.0, 3.0, -3.0, -3.0, 0.1],
+            "jpeg 30": [3.0, -3.0, -3.0, -0.1, 0.1],
+            "blur 1": [3.0, 3.0, 3.0, -3.0, -0.1],
+            "label": [1, 1, 0, 0, 0],
+            "group": list("abcde"),
+        }
+    )
+    calibration = replace(CALIBRATION, temperature=1.0, threshold=0.5, unsure=(0.4, 0.6))
+    table = flips(logits, ["jpeg 30", "blur 1"], calibration, EVALUATE).set_index("pictures")
+    assert list(table["images"]) == [5, 3, 2]
+    assert table.loc["all", "changed"] == pytest.approx(3 / 10)
+    assert table.loc["all", "any"] == pytest.approx(3 / 5)
+    assert table.loc["all", "opposite"] == pytest.approx(2 / 5)  # the last was unsure all along
+    assert table.loc["fake", "any"] == pytest.approx(1 / 2)
+    assert (table["any_low"] <= table["any"]).all()
+    text = flips_text(table.reset_index(), ["jpeg 30", "blur 1"])
+    assert "after jpeg 30, blur 1" in text
+
+
+def test_processings_that_change_nothing_flip_nothing() -> None:
+    logits = made_logits()
+    table = flips(logits.assign(same=logits[CLEAN]), ["same"], CALIBRATION, EVALUATE)
+    assert (table[["changed", "any", "opposite"]] == 0).all(axis=None)
+
+
+def test_a_processing_that_is_no_condition_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'jpeg 71' is no condition; choose from \['jpeg 30'"):
+        replace(FEW, processings=("jpeg 71",))
+
+
 @pytest.mark.parametrize("wanted", [[], WANTED[:1], WANTED])
 def test_any_number_of_corruptions_is_drawn(wanted: list[Condition]) -> None:
     figure = draw(curves(made_logits(), wanted, CALIBRATION, EVALUATE))
@@ -172,7 +210,8 @@ def test_any_number_of_corruptions_is_drawn(wanted: list[Condition]) -> None:
 def test_a_quality_of_nothing_is_refused(tmp_path: Path) -> None:
     text = "robustness: {jpeg: [0], webp: [], resize: [], blur: [], noise: [], crop: [], "
     (tmp_path / "params.yaml").write_text(
-        text + "brightness: [], screenshots: [], max_images: 9, seed: 0, batch_size: 1, threads: 1}"
+        text + "brightness: [], screenshots: [], resize_jpeg: [], jpeg_resize: [], "
+        "processings: [], max_images: 9, seed: 0, batch_size: 1, threads: 1}"
     )
     with pytest.raises(InputError, match=r"robustness\.jpeg\.0 = 0"):
         load_params(RobustnessParams, "robustness", tmp_path / "params.yaml")
@@ -190,9 +229,10 @@ def test_the_detector_of_the_pipeline_is_followed_along_every_corruption(project
     main = json.loads(project.read("metrics/evaluate.json"))["test"]
     assert clean["auroc"] == pytest.approx(main["auroc"], abs=1e-3)
     assert clean["mcc"] == pytest.approx(main["mcc"], abs=1e-3)
-    assert len(pd.read_csv(results / "curves.csv")) == 1 + 2 + 2 + 2 + 2 + 2
+    assert len(pd.read_csv(results / "curves.csv")) == 1 + 2 + 2 + 2 + 2 + 2 + 1
+    assert list(pd.read_csv(results / "flips.csv")["pictures"]) == ["all", "real", "fake"]
     project.commit("Robustness")
-    params.write_text(params.read_text().replace("30", "20"))
+    params.write_text(params.read_text().replace("30", "20"))  # the processing as well
     again = project.run("dvc", "repro", "studies/robustness/dvc.yaml")
     assert "studies/robustness/dvc.yaml:scores" in again
     page_of_both = project.run("dvc", "plots", "diff", "HEAD", "--out", "page")

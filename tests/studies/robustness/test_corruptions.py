@@ -16,7 +16,15 @@ from studies.robustness.conditions import (
     conditions,
     logits_schema,
 )
-from studies.robustness.corruptions import CORRUPTIONS, corrupt, screenshots
+from studies.robustness.corruptions import (
+    CORRUPTIONS,
+    corrupt,
+    jpeg,
+    jpeg_resize,
+    resize,
+    resize_jpeg,
+    screenshots,
+)
 from tests.helpers.make_data import encode, make_image
 
 COMMITTED = load_params(RobustnessParams, "robustness", PARAMS)
@@ -76,7 +84,7 @@ def test_draws_belong_to_image_and_seed(name: str, key: int, seed: int) -> None:
     assert (first == corrupt(IMAGE, name, level, key, seed)).all()
 
 
-@pytest.mark.parametrize("name", ["noise", "crop", "screenshots"])
+@pytest.mark.parametrize("name", ["noise", "crop", "screenshots", "jpeg_resize"])
 def test_another_seed_and_another_image_draw_otherwise(name: str) -> None:
     level = getattr(COMMITTED, name)[-1]
     images = [corrupt(IMAGE, name, level, key, seed) for key, seed in ((1, 0), (2, 0), (1, 1))]
@@ -129,6 +137,16 @@ def test_jpeg_is_what_any_encoder_makes_of_it() -> None:
     # Pillow halves the resolution of the chroma too; the two differ in how they round.
     ours, theirs = corrupt(IMAGE, "jpeg", 60, 1, 0), decode(encode(IMAGE, quality=60))
     assert error(ours, theirs) < error(ours, IMAGE) / 5
+
+
+def test_a_chain_is_its_links_one_after_the_other() -> None:
+    numbers = np.random.default_rng(5)
+    small = resize(IMAGE, 0.5, numbers)
+    saved = jpeg(small, numbers.uniform(70, 95), numbers)
+    assert (resize_jpeg(IMAGE, 0.5, np.random.default_rng(5)) == saved).all()
+    shown = jpeg_resize(IMAGE, 90, np.random.default_rng(5))
+    factor = np.random.default_rng(5).uniform(0.8, 1.25)
+    assert (shown == resize(jpeg(IMAGE, 90, numbers), factor, numbers)).all()
 
 
 def test_a_longer_chain_of_screenshots_begins_as_a_shorter_one() -> None:
