@@ -125,13 +125,7 @@ def model_card(found: Documents, manifest: Manifest) -> str:
                 for name, probe in sorted(found.shortcuts["auroc"].items())
             ],
         ),
-        sizes=markdown_table(
-            ("size", "class", "test", "called right"),
-            [
-                (row["size"], row["label"], str(row["images"]), f"{row['correct']:.3f}")
-                for row in found.evaluate["sizes"]
-            ],
-        ),
+        sizes=_sizes(found),
         methods=_methods(found, manifest),
         limits="\n".join(f"- {limit}" for limit in _limits(found)),
         **found.calibrate["calibrate"],
@@ -140,6 +134,14 @@ def model_card(found: Documents, manifest: Manifest) -> str:
 
 def _ends(metrics: Mapping[str, float], name: str) -> tuple[float, float]:
     return metrics[f"{name}_low"], metrics[f"{name}_high"]
+
+
+def _sizes(found: Documents) -> str:
+    rows = [
+        (row["size"], row["label"], str(row["images"]), f"{row['correct']:.3f}")
+        for row in found.evaluate["sizes"]
+    ]
+    return markdown_table(("size", "class", "test", "called right"), rows)
 
 
 def _methods(found: Documents, manifest: Manifest) -> str:

@@ -58,11 +58,7 @@ def evaluate(
     errors = worst_errors(test, calibration.threshold, params.worst_images)
     tables["errors"] = errors.assign(group=names[errors["group"]])[list(error_columns(PREDICTIONS))]
     document = metrics_document(results, calibration.threshold)
-    document["ood_share"] = float((test["distance"] > calibration.ood_distance).mean())
-    share, right = calibration.selective(
-        test["label"].to_numpy(), test["score"].to_numpy(), np.ones(len(test))
-    )
-    document["verdicts"] = {"judged": share, "judged_right": right}
+    document |= _shares(test, calibration)
     document["sizes"] = size_rates(test, calibration.threshold, params)
     document["slices"] = count_slices(tables["slices"], 1 - params.confidence)
     if len(holdout):
@@ -72,6 +68,15 @@ def evaluate(
         held_out = apart.methods["method"].isin(holdout["method"])
         document["holdout"] = _metrics(apart) | _rates(apart.methods[held_out])
     return document, tables
+
+
+def _shares(test: pd.DataFrame, calibration: Calibration) -> dict[str, Any]:
+    labels, scores = test["label"].to_numpy(), test["score"].to_numpy()
+    share, right = calibration.selective(labels, scores, np.ones(len(test)))
+    return {
+        "ood_share": float((test["distance"] > calibration.ood_distance).mean()),
+        "verdicts": {"judged": share, "judged_right": right},
+    }
 
 
 def metrics_document(results: Results, threshold: float) -> dict[str, Any]:
