@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -14,7 +13,7 @@ from src.inference.scorer import Scorer
 from src.models.shared.blueprint import FrozenNetwork
 from src.models.shared.detector import Detector
 from src.training.checkpoints import Checkpoint
-from src.training.config import Epoch, TrainingData, TrainParams
+from src.training.config import Epoch
 from src.training.trainer import Trainer
 from src.training.validation import validate
 
@@ -38,27 +37,19 @@ class Features(nn.Module):
 class ClosedFormTrainer(Trainer):
     """Fits the head alone; saved after every pass over the images."""
 
-    def __init__(
-        self,
-        detector: Detector,
-        network: FrozenNetwork,
-        data: TrainingData,
-        params: TrainParams,
-        accelerator: Accelerator,
-        workers: int,
-    ) -> None:
-        """Prepare for the first pass over the images of `detector`, whose network is `network`.
+    def prepare(self) -> None:
+        """Prepare for the first pass over the images.
 
         Raises:
             InputError: the parameters ask for what only a training loop does.
         """
-        if data.strata is not None:
+        if self.data.strata is not None:
             raise InputError(
-                f"train.sampling = {params.sampling!r}: {detector.config.name} is fitted to "
-                "all images; set it to all"
+                f"train.sampling = {self.params.sampling!r}: {self.detector.config.name} is fitted "
+                "to all images; set it to all"
             )
-        super().__init__(detector, data, params, accelerator, workers)
-        self.network = network
+        assert isinstance(self.detector.network, FrozenNetwork)
+        self.network = self.detector.network
         self.passes: list[Tensor] = []  # features (train images, dims) of each epoch's views
 
     @property

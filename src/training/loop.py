@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -21,7 +20,7 @@ from src.images.loader import Batch, BatchLoader
 from src.inference.scorer import Scorer
 from src.models.shared.detector import Detector
 from src.training.checkpoints import Checkpoint
-from src.training.config import Epoch, TrainingData, TrainParams
+from src.training.config import Epoch
 from src.training.optim import Schedule, WeightAverage, build_optimizer, set_learning_rate
 from src.training.progress import Progress
 from src.training.sampler import BatchSampler
@@ -38,21 +37,14 @@ class GradientTrainer(Trainer):
 
     update = 0
 
-    def __init__(
-        self,
-        detector: Detector,
-        data: TrainingData,
-        params: TrainParams,
-        accelerator: Accelerator,
-        workers: int,
-    ) -> None:
+    def prepare(self) -> None:
         """Prepare everything for the first update.
 
         Raises:
             InputError: the batch size does not suit the images or the number of processes, or the
                 detector cannot do what the parameters ask for.
         """
-        super().__init__(detector, data, params, accelerator, workers)
+        data, params, accelerator = self.data, self.params, self.accelerator
         self.sampler = BatchSampler(
             data.train.keys,
             params.seed,
@@ -77,11 +69,11 @@ class GradientTrainer(Trainer):
                 params.epochs,
             )
         self.average = WeightAverage(self.detector, params.ema_decay) if params.ema_decay else None
-        self.model, self.optimizer = self._prepare()
-        self.score = Scorer(data.val, params.val_batch_size, accelerator, workers)
+        self.model, self.optimizer = self._accelerated()
+        self.score = Scorer(data.val, params.val_batch_size, accelerator, self.workers)
         self.loss_sum = 0.0  # over the updates of the unfinished epoch
 
-    def _prepare(self) -> tuple[nn.Module, Optimizer]:
+    def _accelerated(self) -> tuple[nn.Module, Optimizer]:
         """Return the detector and its optimiser, made ready for the processes and the precision."""
         detector, params = self.detector, self.params
         groups = detector.blueprint.parameter_groups(

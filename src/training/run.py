@@ -85,10 +85,9 @@ def build_trainer(
     Raises:
         InputError: the parameters do not suit the detector, the images or the machine.
     """
-    network = detector.network
-    if isinstance(network, FrozenNetwork):
-        return ClosedFormTrainer(detector, network, data, params, accelerator, workers)
-    return GradientTrainer(detector, data, params, accelerator, workers)
+    is_frozen = isinstance(detector.network, FrozenNetwork)
+    trainer = ClosedFormTrainer if is_frozen else GradientTrainer
+    return trainer(detector, data, params, accelerator, workers)
 
 
 def _accelerate(precision: str) -> Accelerator:

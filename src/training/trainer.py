@@ -34,6 +34,11 @@ class Trainer(ABC):
         self.workers = workers
         self.history: list[Epoch] = []
         self.best_weights: StateDict = {}
+        self.prepare()
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Make what the first step needs; errors as for the constructor."""
 
     @property
     def best(self) -> Epoch:
