@@ -1,5 +1,6 @@
 """Stage `train`: splits and shards -> the detector of the epoch that validated best."""
 
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,12 +13,14 @@ from src.dataset.columns import SPLIT_TABLE
 from src.models.shared.blueprint import ModelParams
 from src.models.shared.pretrained import load_weights
 from src.training.augmentation import AugmentParams
-from src.training.checkpoints import code_files, fingerprint, scratch_folder
+from src.training.checkpoints import arithmetic, code_files, fingerprint, scratch_folder
 from src.training.config import TrainParams
 from src.training.launch import launch_processes, run_shares
 from src.training.outputs import Outputs
 from src.training.run import train_detector
 from src.training.setup import Settings
+
+logger = logging.getLogger(__name__)
 
 ARGUMENTS = "splits_csv raw gate start weights config metrics curve picture"
 MANIFEST = "manifest.json"  # of data/raw: the checksums of all shards
@@ -44,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(f"{args.gate} is missing: the stage 'shortcuts' has not passed these data")
     table = read_table(args.splits_csv, SPLIT_TABLE)
     inputs = [args.splits_csv, args.raw / MANIFEST, args.start, *code_files(settings.model.name)]
-    scratch = scratch_folder() / fingerprint([asdict(section) for section in settings], inputs)
+    parameters = [*(asdict(section) for section in settings), arithmetic()]
+    scratch = scratch_folder() / fingerprint(parameters, inputs)
     outputs = Outputs(*(getattr(args, name) for name in Outputs._fields))
     weights = load_weights(args.start, "weights")
     train_detector(table, args.raw, weights, settings, outputs, scratch)
@@ -55,6 +59,12 @@ def launch() -> None:
     params = read_settings().train  # what is wrong there is said once, not by every process
     if not params.exact and processor.is_asked_for():
         processor.restart_without("src.train", sys.argv[1:])
+    if params.exact and not processor.is_asked_for():
+        logger.warning(
+            "%s=0 in the environment: train.exact: true has no effect, bits will differ from those "
+            "of other machines, and figures agree within their intervals",
+            processor.EXACT_VARIABLE,
+        )
     launch_processes("src.train", sys.argv[1:])
     run_shares(main, params.shares)
 

@@ -106,6 +106,14 @@ def test_limits_name_what_fails() -> None:
     assert "All its test methods were trained on" in card
 
 
+@pytest.mark.parametrize(
+    ("exact", "said"), [(True, "any x86-64 processor with AVX2"), (False, "same kind of machine")]
+)
+def test_it_says_where_training_gives_the_same_bits(exact: bool, said: str) -> None:
+    train = {**METRICS["train"]["train"], "exact": exact}
+    assert f"to the bit on {'' if exact else 'the '}{said}" in card_of(train={"train": train})
+
+
 def test_what_was_held_out_is_told() -> None:
     evaluate = copy.deepcopy(METRICS["evaluate"])
     evaluate["holdout"] = {"mcc": 0.125, "mcc_low": -0.25, "mcc_high": 0.5}

@@ -274,6 +274,36 @@ def test_who_turns_exactness_off_finds_it_in_the_metrics(stage: list[str]) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "variables", [{processor.EXACT_VARIABLE: "0"}, {"MKL_CBWR": "AUTO"}], ids=["all", "one"]
+)
+def test_an_environment_without_the_switches_is_warned_of(
+    stage: list[str], variables: dict[str, str]
+) -> None:
+    kept = {"PYTHONPATH": str(ROOT), "NO_ALBUMENTATIONS_UPDATE": "1", **variables}
+    command = [sys.executable, "-m", "src.train", *stage]
+    done = subprocess.run(
+        command, env=os.environ | kept, check=True, capture_output=True, text=True
+    )
+    (warning,) = (line for line in done.stderr.splitlines() if "bits will differ" in line)
+    (variable,) = variables
+    assert f"{variable}={variables[variable]} in the environment" in warning
+    assert json.loads(Path("out/train.json").read_text())["train"]["exact"] is False
+
+
+@pytest.mark.slow
+def test_a_run_is_not_resumed_with_other_arithmetic(
+    stage: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train.main(stage)
+    (first,) = Path(".scratch/train").glob("*/finished")
+    monkeypatch.setenv(processor.EXACT_VARIABLE, "0")
+    train.main(stage)
+    (second,) = Path(".scratch/train").glob("*/finished")
+    assert second != first
+
+
+@pytest.mark.slow
 def test_processes_train_like_one_and_nodes_like_processes(
     stage: list[str], tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ import torch
 
 from src.core.cli import InputError
 from src.core.files import replacing
+from src.core.processor import is_exact
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,15 @@ def code_files(detector: str) -> list[Path]:
     """Return the files of ours that training `detector` runs."""
     patterns = *_CODE, f"models/{detector}.py"
     return sorted(path for pattern in patterns for path in _SOURCES.glob(pattern))
+
+
+def arithmetic() -> dict[str, Any]:
+    """Return what bits depend on beside parameters, data and code.
+
+    Who resumes with another one would finish a run whose weights are those of no machine.
+    """
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return {"exact": is_exact(), "accelerator": accelerator.type if accelerator else "cpu"}
 
 
 def fingerprint(parameters: Sequence[Any], files: Iterable[Path]) -> str:

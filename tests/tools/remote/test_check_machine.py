@@ -16,6 +16,7 @@ from tools.remote.check_machine import (
     check_disk,
     check_environment_disk,
     check_packages,
+    check_processor,
     check_python,
     check_shared_memory,
     check_system,
@@ -38,6 +39,13 @@ def test_a_finding_is_one_line() -> None:
 )
 def test_python_is_new_enough(version: tuple[int, int], level: Level) -> None:
     assert check_python(version).level == level
+
+
+def test_a_processor_that_computes_other_bits_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    finding = check_processor()
+    assert finding.level == Level.WARN
+    assert finding.found.startswith("this processor is aarch64, not x86-64: bits will differ")
 
 
 def test_the_environment_is_the_pinned_one() -> None:
