@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Sequence
 
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -73,7 +74,38 @@ def to_onnx(detector: Detector) -> bytes:
             output_names=names[1:],
             dynamic_axes={name: {0: "batch"} for name in names},
         )
-    return encoded.getvalue()
+    return _without_softmax(encoded.getvalue())
+
+
+def _without_softmax(network: bytes) -> bytes:
+    """Return an ONNX file in which each softmax is written as the steps that it is made of.
+
+    ONNX Runtime adds up its own in another order on a processor with AVX-512, and has no switch.
+    """
+    model = onnx.load_from_string(network)
+    nodes = [
+        step
+        for node in model.graph.node
+        for step in (_softmax_steps(node) if node.op_type == "Softmax" else [node])
+    ]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    encoded: bytes = model.SerializeToString(deterministic=True)
+    return encoded
+
+
+def _softmax_steps(softmax: onnx.NodeProto) -> list[onnx.NodeProto]:
+    (given,), (made,), (axis,) = softmax.input, softmax.output, softmax.attribute
+    largest, less, power, total, axes = (f"{made}/{part}" for part in ("a", "b", "c", "d", "e"))
+    node = onnx.helper.make_node
+    return [
+        node("ReduceMax", [given], [largest], axes=[axis.i], keepdims=1),
+        node("Sub", [given, largest], [less]),
+        node("Exp", [less], [power]),
+        node("Constant", [], [axes], value_ints=[axis.i]),
+        node("ReduceSum", [power, axes], [total], keepdims=1),
+        node("Div", [power, total], [made]),
+    ]
 
 
 def describe(
