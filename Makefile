@@ -90,7 +90,7 @@ remote: $(READY) ## where push and pull keep the data: URL=s3://bucket/path [END
 s3: $(READY) ## an S3 server on this machine, to try it; Ctrl-C stops it
 	@exec python -m tools.serve .scratch/s3
 
-verify-processors: $(READY) ## do other processors compute the same bytes? hours in an emulator [PROCESSORS="EPYC Haswell"]
+verify-processors: $(READY) ## do other processors compute the same bytes? 20 minutes [PROCESSORS="EPYC Haswell"]
 	@python -m tests.emulation .scratch/processors docs/processors.md $(PROCESSORS)
 
 push: $(READY) ## send what the remote does not have, hashed on the way, and check that it arrived

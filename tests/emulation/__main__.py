@@ -1,61 +1,25 @@
-"""make verify-processors: all that computes, on this machine and on emulated ones -> a table."""
+"""make verify-processors: all that computes, here and on other processors -> a table."""
 
 import argparse
-import shutil
-import subprocess
+import itertools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from src.core import processor
 from src.core.cli import InputError, run
-from src.core.files import replacing
 from tests.emulation.interpreter import (
     EMULATOR,
+    FAILED,
     PROCESSORS,
-    emulated_python,
-    environment,
-    has_emulator,
+    SWITCHED_OFF,
+    compute,
+    disguise,
+    obstacle,
 )
-from tests.emulation.small_run import ROOT, small_run
-
-PAGE = """\
-# The same bytes on other processors
-
-Written by `make verify-processors`. This machine ({native}) computed everything, and the emulator
-`qemu-x86_64` did on the processors of the other columns: *same* says that every byte was equal.
-None of those has AVX-512.
-
-The stages are those of a small run of the whole pipeline, on 64 pictures with 9 updates. Below
-them: what a run of the default parameters leaves out. Detectors made two updates and a prediction.
-
-{table}
-"""
-
-
-def compute(folder: Path, python: str | Path) -> dict[str, str]:
-    """Return what is computed -> a digest of it."""
-    stages = small_run(folder, python)
-    found = {f"stage `{name}`": digest for name, digest in stages.items()}
-    command = [str(python), "-m", "tests.emulation.parts"]
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment(ROOT), check=True, stdout=subprocess.PIPE, text=True
-    )
-    return found | dict(line.split("\t") for line in done.stdout.splitlines())
-
-
-def rows(native: Mapping[str, str], others: Mapping[str, Mapping[str, str]]) -> list[list[str]]:
-    """Return the table, its head first."""
-    head = ["what", "digest here", *others]
-    lines = [
-        [
-            what,
-            f"`{digest}`",
-            *("same" if found[what] == digest else "**other**" for found in others.values()),
-        ]
-        for what, digest in native.items()
-    ]
-    return [head, ["---"] * len(head), *lines]
+from tests.emulation.ledger import OFF, Ledger, Row, write_page
+from tests.emulation.small_run import prepare
+from tests.emulation.worker import GROUPS
 
 
 def native_name() -> str:
@@ -68,32 +32,52 @@ def native_name() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write the table.
+    """Write the table, anew after every check; what it holds already is not computed again.
 
     Raises:
-        InputError: there is no emulator, this machine is not exact itself, or bytes differ.
+        InputError: this machine cannot pose as another or is not exact itself, or bytes differ.
     """
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("scratch", type=Path, help="folder that is made anew")
+    parser.add_argument("scratch", type=Path, help="folder of what is computed; delete: all anew")
     parser.add_argument("page", type=Path, help="Markdown file to write")
     parser.add_argument("processors", nargs="*", default=PROCESSORS, help=f"{EMULATOR} -cpu help")
     args = parser.parse_args(argv)
-    if not has_emulator():
-        raise InputError(f"there is no {EMULATOR}: apt-get install qemu-user")
-    if warning := processor.warning():
-        raise InputError(warning)
-    shutil.rmtree(args.scratch, ignore_errors=True)
-    native = compute(args.scratch / "native", sys.executable)
-    others = {}
-    for name in args.processors:
-        python = emulated_python(args.scratch / f"python-{name}", name)
-        others[name] = compute(args.scratch / name, python)
-        table = rows(native, others)
-        lines = "\n".join(f"| {' | '.join(row)} |" for row in table)
-        with replacing(args.page) as temporary:
-            temporary.write_text(PAGE.format(native=native_name(), table=lines), encoding="utf-8")
-    if differing := [row[0] for row in rows(native, others)[2:] if "**other**" in row]:
+    if found := obstacle() or processor.warning():
+        raise InputError(found)
+    scratch: Path = args.scratch.resolve()
+    ledger, columns = Ledger(scratch / "ledger.tsv"), [OFF, *args.processors]
+    here = _here(scratch / "native")
+
+    def write() -> None:
+        write_page(args.page, ledger, here, columns, native_name())
+
+    write()
+    for group, column in itertools.product(GROUPS, columns):
+        todo = [name for name in group if not ledger.find(column, name, here[name])]
+        for name, found in _elsewhere(todo, scratch / column, column):
+            ledger.add(Row(column, name, here[name], found))
+            write()
+    verdicts = {
+        check: {ledger.verdict(column, check, found) for column in args.processors}
+        for check, found in here.items()
+    }
+    if differing := [check for check, found in verdicts.items() if found != {"same"}]:
         raise InputError(f"bytes differ in {', '.join(differing)}: see {args.page}")
+
+
+def _here(folder: Path) -> dict[str, str]:
+    prepare(folder)
+    checks = [name for group in GROUPS for name in group]
+    found = dict(compute(checks, folder, sys.executable, {}))
+    if failed := [name for name, digest in found.items() if digest == FAILED]:
+        raise InputError(f"{', '.join(failed)} failed here: see {folder / 'log.txt'}")
+    return found
+
+
+def _elsewhere(checks: Sequence[str], folder: Path, column: str) -> Iterator[tuple[str, str]]:
+    prepare(folder)
+    variables = SWITCHED_OFF if column == OFF else disguise(folder / "disguise", column)
+    yield from compute(checks, folder, sys.executable, variables)
 
 
 if __name__ == "__main__":

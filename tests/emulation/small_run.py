@@ -1,22 +1,25 @@
-"""The pipeline on a few small images, by any Python -> what each stage wrote."""
+"""The pipeline on a few small images: each stage, and what is done with the trained detector."""
 
-import hashlib
 import importlib
-import logging
+import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
-from src.core.cli import run
-from tests.emulation.interpreter import environment
+from judge.command_line import main as judge
+from src.training.checkpoints import SCRATCH_VARIABLE
+from tests.emulation.parts import Part
+from tests.helpers import ROOT
 from tests.helpers.make_data import make_artifact_folder
 
-ROOT = Path(__file__).parents[2]
 # Nine updates, and every part of every stage at least once.
 SMALL: Mapping[str, Any] = {
     "download.source": "folder",
@@ -31,6 +34,7 @@ SMALL: Mapping[str, Any] = {
     "train.warmup_epochs": 0,
     "train.batch_size": 4,
     "train.clip_norm": 1.0,
+    "train.shares": 2,
     "augment.rotate": 0.3,
     "augment.blur": 0.3,
     "augment.noise": 0.3,
@@ -45,8 +49,13 @@ SMALL: Mapping[str, Any] = {
 }
 
 
-def small_run(folder: Path, python: str | Path) -> dict[str, str]:
-    """Run all stages in the new folder with `python`; return a digest of what each one wrote."""
+JUDGED = ("images/ffhq/images/img000000.jpg", "images/glide/images/img000000.jpg")
+
+
+def prepare(folder: Path) -> None:
+    """Make the folder of a small run: images, parameters, stages."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder / "images", ignore_errors=True)
     make_artifact_folder(folder / "images", images_per_method=16, size=48)
     shutil.copy(ROOT / "dvc.yaml", folder)
     yaml = YAML()
@@ -55,14 +64,44 @@ def small_run(folder: Path, python: str | Path) -> dict[str, str]:
         section, key = name.split(".")
         params[section][key] = value
     yaml.dump(params, folder / "params.yaml")
-    command = [str(python), "-m", "tests.emulation.small_run"]
-    subprocess.run(command, cwd=folder, env=environment(ROOT), check=True)
-    return {name: _digest(folder, _outputs(stage)) for name, stage in _stages(folder).items()}
 
 
-def _stages(folder: Path) -> dict[str, Any]:
+def stage(name: str) -> Iterator[bytes]:
+    """Run a stage; yield what it wrote."""
+    module, arguments = _command(name)
+    for path in (word for word in arguments if "/" in word):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    importlib.import_module(module).main(arguments)
+    yield from _files(map(Path, _outputs(_stages()[name])))
+
+
+def judged(runtime: str) -> Iterator[bytes]:
+    """Judge two images with the detector of the small run; yield verdicts and heat-maps."""
+    folder = Path(f"judged-{runtime}")
+    output, heatmaps = folder / "verdicts.csv", folder / "heatmaps"
+    heatmaps.mkdir(parents=True, exist_ok=True)
+    options = f"--models models --runtime {runtime} --heatmap-cells 2 --heatmap {heatmaps}"
+    judge([*JUDGED, *options.split(), "--output", str(output), "--quiet"])
+    yield from _files([folder])
+
+
+def shared() -> Iterator[bytes]:
+    """Train anew in two processes, each with its share of a batch; yield the weights."""
+    module, arguments = _command("train")
+    with tempfile.TemporaryDirectory() as scratch:
+        variables = {**os.environ, SCRATCH_VARIABLE: scratch}  # not resumed from stage `train`
+        subprocess.run([sys.executable, "-m", module, *arguments], check=True, env=variables)
+    yield from _files([Path("models/detector.safetensors"), Path("metrics/train.json")])
+
+
+def _command(name: str) -> tuple[str, list[str]]:
+    _, _, module, *arguments = _stages()[name]["cmd"].split()  # python -m src.name path path ...
+    return module, arguments
+
+
+def _stages() -> dict[str, Any]:
     """Return the stages in an order in which they can run."""
-    stages: dict[str, Any] = YAML(typ="safe").load(folder / "dvc.yaml")["stages"]
+    stages: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
     makers = {path: name for name, stage in stages.items() for path in _outputs(stage)}
     graph = {
         name: {maker for path, maker in makers.items() if _needs(stage, path)}
@@ -80,28 +119,16 @@ def _outputs(stage: Mapping[str, Any]) -> list[str]:
     return [output if isinstance(output, str) else next(iter(output)) for output in found]
 
 
-def _digest(folder: Path, outputs: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for path in (folder / output for output in outputs):
+def _files(paths: Iterable[Path]) -> Iterator[bytes]:
+    for path in paths:
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
         for file in filter(Path.is_file, files):
-            digest.update(f"{file.relative_to(folder)}\0".encode() + file.read_bytes())
-    return digest.hexdigest()[:12]
+            yield f"{file}\0".encode()
+            yield file.read_bytes()
 
 
-def main() -> None:
-    """Run the stages of the dvc.yaml in the working folder.
-
-    In one process: on an emulated processor the libraries take a minute to load.
-    """
-    logger = logging.getLogger("small_run")
-    for name, stage in _stages(Path()).items():
-        _, _, module, *arguments = stage["cmd"].split()  # python -m src.name path path ...
-        for path in (word for word in arguments if "/" in word):
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-        logger.info("stage %s", name)
-        importlib.import_module(module).main(arguments)
-
-
-if __name__ == "__main__":
-    run(main)
+STAGES: Mapping[str, Part] = {f"stage `{name}`": partial(stage, name) for name in _stages()}
+USES: Mapping[str, Part] = {
+    f"judge, heat-map: {runtime}": partial(judged, runtime) for runtime in ("torch", "onnx")
+}
+SHARES: Mapping[str, Part] = {"stage `train` in two shares": shared}
