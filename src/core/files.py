@@ -22,7 +22,7 @@ def replacing(path: Path) -> Iterator[Path]:
     left of earlier attempts is removed.
 
     Raises:
-        OSError: it cannot be written (a full disk); the error names `path`.
+        OSError: it cannot be written (a full disk), whatever the writer raises; it names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path)
@@ -39,8 +39,10 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     except Exception as error:
         # Writers in other languages have errors of their own for it: safetensors, torch.
-        if shutil.disk_usage(path.parent).free < _FULL or "No space left" in str(error):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        system = re.search(r"\bos error (\d+)", str(error))
+        full = shutil.disk_usage(path.parent).free < _FULL or "No space left" in str(error)
+        if number := errno.ENOSPC if full else int(system[1]) if system else 0:
+            raise OSError(number, os.strerror(number), str(path)) from error
         raise
     finally:
         _remove(temporary)

@@ -48,7 +48,11 @@ def nearest(index: KnnIndex, features: Float32Array) -> tuple[FloatArray, IntArr
 
 
 def save_knn_index(index: KnnIndex, path: Path) -> None:
-    """Write `index`, which `load_knn_index` reads."""
+    """Write `index`, which `load_knn_index` reads.
+
+    Raises:
+        OSError: it cannot be written (a full disk).
+    """
     scoring = {name: getattr(index, name) for name in ("crops_per_side", "neighbours")}
     with replacing(path) as temporary:
         save_file({"features": index.features}, temporary, {_KEY: json.dumps(scoring)})

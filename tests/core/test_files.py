@@ -1,5 +1,6 @@
 """Files are whole or absent."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -101,6 +102,13 @@ def test_a_full_disk_is_named_whatever_the_writer_says(
     with pytest.raises(OSError, match=r"No space left on device: .*weights\.safetensors"):
         write_and_fail(path, message)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS])
+def test_what_the_system_refuses_is_named(tmp_path: Path, number: int) -> None:
+    with pytest.raises(OSError, match=rf"{os.strerror(number)}: .*a\.bin") as caught:
+        write_and_fail(tmp_path / "a.bin", f"I/O error: whatever (os error {number})")
+    assert caught.value.errno == number
 
 
 def test_another_failure_of_a_writer_stays_what_it_is(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from src.inference.knn_distance import (
     save_knn_index,
     to_unit_length,
 )
+from tests.helpers.full_disk import limited_files
 
 
 def make_index(neighbours: int = 2) -> KnnIndex:
@@ -25,6 +26,12 @@ def test_distances_are_those_worked_by_hand() -> None:
 
     assert positions.tolist() == [[0, 1, 2]]
     assert distances[0] == pytest.approx([0, np.sqrt(2), 2])
+
+
+def test_a_full_disk_leaves_no_half_of_an_index(tmp_path: Path) -> None:
+    with limited_files(100), pytest.raises(OSError, match=r"File too large: .*k\.safetensors"):
+        save_knn_index(make_index(), tmp_path / "k.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_training_image_lies_at_no_distance_whatever_its_length() -> None:

@@ -1,10 +1,7 @@
 """Published weights: a file or a tag of timm -> tensors -> a network."""
 
 import argparse
-import errno
 import logging
-import os
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path, PosixPath
@@ -57,12 +54,7 @@ def save_weights(state: StateDict, path: Path) -> None:
         OSError: it cannot be written (a full disk).
     """
     with replacing(path) as temporary:
-        try:
-            save_file(state, temporary)
-        except SafetensorError as error:
-            system = re.search(r"os error (\d+)", str(error))  # the only trace of it
-            number = int(system[1]) if system else errno.EIO
-            raise OSError(number, os.strerror(number), str(path)) from error
+        save_file(state, temporary)
 
 
 def load_weights(path: Path, stage: str) -> StateDict:
