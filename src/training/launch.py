@@ -1,11 +1,15 @@
 """One process -> as many as the environment asks for; on a CPU one for each share of a batch."""
 
+import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import tempfile
-import traceback
+import threading
 from collections.abc import Callable, Sequence
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
@@ -14,6 +18,9 @@ from torch import distributed
 from src.core.cli import InputError
 
 PROCESSES_VARIABLE = "REAL_OR_GENERATED_PROCESSES"
+
+_SAME = 3  # exit code of a process that has met what the first one meets, too, and reports
+_MOMENT, _PATIENCE = 2.0, 60.0  # seconds until the first one has failed of the same by itself
 
 
 def launch_processes(module: str, arguments: Sequence[str]) -> None:
@@ -47,33 +54,71 @@ def run_shares(main: Callable[[], None], shares: int) -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         # Forked, as loaders fork their workers: libraries are imported once, and none has begun.
-        children = [_fork(main, rank, shares, Path(folder)) for rank in range(1, shares)]
+        fork = multiprocessing.get_context("fork")
+        children = [
+            fork.Process(target=_run_share, args=(main, rank, shares, Path(folder)))
+            for rank in range(1, shares)
+        ]
+        for child in children:
+            child.start()
+        finished = threading.Event()
+        threading.Thread(target=_watch, args=(children, finished, folder), daemon=True).start()
         try:
             _join(0, shares, Path(folder))
             main()
-            codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-        except BaseException:
             for child in children:
-                os.kill(child, signal.SIGKILL)
+                child.join()
+        except RuntimeError as error:  # what a lost connection is reported as
+            wait([child.sentinel for child in children], _MOMENT)
+            if any((child.exitcode or 0) < 0 for child in children):
+                raise InputError(_obituary(children)) from error
             raise
-    if any(codes):
-        raise RuntimeError(f"the processes beside this one ended with {codes}")
+        finally:
+            finished.set()
+            for child in children:
+                child.kill()
+    if any(child.exitcode for child in children):
+        raise InputError(_obituary(children))
 
 
-def _fork(main: Callable[[], None], rank: int, shares: int, folder: Path) -> int:
-    if child := os.fork():
-        return child
-    code = 1
+def _run_share(main: Callable[[], None], rank: int, shares: int, folder: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends the others
+    threading.Thread(target=_follow, daemon=True).start()
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends the others
         _join(rank, shares, folder)
         main()
-        code = 0
     except InputError:
-        pass  # the first process meets it too, and says so
-    except BaseException:  # noqa: BLE001 - whatever it is, this process ends here
-        traceback.print_exc()
-    os._exit(code)
+        sys.exit(_SAME)
+
+
+def _follow() -> None:
+    """End this process with the first one, however that ends."""
+    first = multiprocessing.parent_process()
+    assert first is not None
+    first.join()
+    os._exit(1)
+
+
+def _watch(children: Sequence[BaseProcess], finished: threading.Event, folder: str) -> None:
+    """End this process where another has died for which it waits: in C++, and for half an hour."""
+    while not finished.wait(_MOMENT):
+        failed = [child.exitcode for child in children if child.exitcode]
+        patience = _PATIENCE if set(failed) == {_SAME} else _MOMENT
+        if failed and not finished.wait(patience):
+            sys.stderr.write(f"error: {_obituary(children)}\n")
+            sys.stderr.flush()
+            for child in children:
+                child.kill()
+            shutil.rmtree(folder, ignore_errors=True)
+            os._exit(1)
+
+
+def _obituary(children: Sequence[BaseProcess]) -> str:
+    codes = [child.exitcode for child in children if child.exitcode]
+    killed = -signal.SIGKILL in codes
+    cure = "is there enough memory? Set train.shares to 1" if killed else "see above"
+    count = f"{len(codes)} of {len(children)} processes beside this one"
+    return f"train.shares: {count} ended with {codes}: {cure}"
 
 
 def _join(rank: int, shares: int, folder: Path) -> None:

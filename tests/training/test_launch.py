@@ -1,6 +1,9 @@
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -59,11 +62,11 @@ def test_what_is_no_number_is_refused(value: str, monkeypatch: pytest.MonkeyPatc
 def test_one_share_and_a_launcher_of_ones_own_start_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def no_fork() -> int:
+    def no_fork(_method: str) -> None:
         raise AssertionError
 
     ran: list[int] = []
-    monkeypatch.setattr(os, "fork", no_fork)
+    monkeypatch.setattr(multiprocessing, "get_context", no_fork)
     run_shares(lambda: ran.append(1), 1)
     monkeypatch.setenv("WORLD_SIZE", "4")
     run_shares(lambda: ran.append(2), 2)
@@ -98,7 +101,7 @@ run(lambda: run_shares(main, 3))
     ("failing", "error", "said"),
     [
         ((), "", ""),
-        ((2,), "ValueError", "ended with [0, 1]"),
+        ((2,), "ValueError", "1 of 2 processes beside this one ended with [1]: see above"),
         ((0, 1, 2), "InputError", "error: too bad"),
     ],
 )
@@ -112,3 +115,76 @@ def test_shares_meet_and_end_together(failing: tuple[int, ...], error: str, said
     assert done.returncode == bool(failing)
     assert said in done.stderr
     assert done.stderr.count("too bad") == bool(failing)
+
+
+DIE = """
+import os, signal, time
+import src.training.launch as launch
+from src.core.cli import InputError, run
+
+first, join = os.getpid(), launch._join
+
+def die(rank, shares, folder):
+    if rank == RANK:
+        HOW
+    join(rank, shares, folder)
+
+def main():
+    if rank() == RANK:
+        HOW_LATER
+    launch.distributed.barrier()
+    launch.distributed.barrier()
+
+def rank():
+    return int(os.environ["RANK"])
+
+launch._join = die
+print("on", flush=True)
+run(lambda: launch.run_shares(main, 3))
+"""
+KILLED = "os.kill(os.getpid(), signal.SIGKILL)"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rank", "how", "later", "said"),
+    [
+        (1, KILLED, "pass", "is there enough memory?"),
+        (2, "os._exit(7)", "pass", "ended with [7]"),
+        (2, "raise ValueError", "pass", "ended with [1]: see above"),
+        (2, "pass", KILLED, "is there enough memory?"),
+    ],
+)
+def test_a_share_that_dies_ends_the_others_in_one_line(
+    rank: int, how: str, later: str, said: str
+) -> None:
+    begin = time.monotonic()
+    with died(rank, how, later) as process:
+        _, stderr = process.communicate(timeout=100)
+    assert process.returncode == 1
+    lines = stderr.splitlines()
+    assert said in lines[-1]
+    assert lines[-1].startswith(
+        "error: train.shares: 1 of 2 processes beside this one ended with ["
+    )
+    assert "Traceback" not in stderr or "ValueError" in how
+    assert time.monotonic() - begin < 90
+
+
+def test_shares_end_with_the_first_that_is_killed() -> None:
+    with died(0, KILLED, "pass") as process:
+        stdout, _ = process.communicate(timeout=100)  # until the last has closed the pipe
+    assert (process.returncode, stdout) == (-signal.SIGKILL, "on\n")
+
+
+def died(rank: int, how: str, later: str) -> "subprocess.Popen[str]":
+    code = DIE.replace("HOW_LATER", later).replace("HOW", how).replace("RANK:", f"{rank}:")
+    environment = {k: v for k, v in os.environ.items() if k != PROCESSES_VARIABLE}
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
