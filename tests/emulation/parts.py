@@ -31,9 +31,9 @@ SOLVED_FROM = 8  # images, by heads in closed form
 CLIP = "vit_base_patch32_clip_quickgelu_224"
 # All but the largest BEiT-3, whose weights an emulator would draw for an hour: it has no layer that
 # the others have not. Cheapest first; the slow ones come after everything else.
-DETECTORS = ("beit3_tiny", "dct_cnn", "srm", "ela_cnn", "xray", "mobilenet_v2", "npr")
+DETECTORS = ("beit3_srm", "beit3_tiny", "dct_cnn", "srm", "ela_cnn", "xray", "mobilenet_v2", "npr")
 SLOW_DETECTORS = ("resnet50", "efficientnet_b4", "univfd", "univfd_knn", "beit3_base")
-EXPORTED = ("beit3_tiny", "dct_cnn", "srm", "mobilenet_v2")
+EXPORTED = ("beit3_srm", "beit3_tiny", "dct_cnn", "srm", "mobilenet_v2")
 # Of the sample: a photograph, a decoded WebP, a frame of an animation, two generators.
 METHODS = ("everyday_photos", "closed_models", "video_frames", "autoencoder")
 SLOW_METHODS = ("real_esrgan_compact", "real_esrgan")

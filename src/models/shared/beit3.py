@@ -73,23 +73,30 @@ class Beit3(Blueprint[VisionTransformer]):
         strong ones, and the linear layers start with standard deviation 1 / sqrt(fan-in).
         """
         generator = torch.Generator().manual_seed(seed)
-        for layer in network.get_submodule("blocks").modules():
-            if isinstance(layer, nn.Linear):
-                deviation = 1 / math.sqrt(layer.in_features)
-                nn.init.trunc_normal_(layer.weight, std=deviation, generator=generator)
+        start_blocks(network, generator)
         projection = network.get_parameter("patch_embed.proj.weight")  # (width, 3, side, side)
         side = self.patch_size
         patches = nn.functional.unfold(pixels, side, stride=side)
         rows = patches.transpose(1, 2).flatten(0, 1).double()  # (patches, 3 * side * side)
-        weight, bias = _whitening(rows, len(projection), generator)
+        weight, bias = whitening(rows, len(projection), generator)
         projection.copy_(weight.view_as(projection))
         network.get_parameter("patch_embed.proj.bias").copy_(bias)
 
 
-def _whitening(rows: Tensor, width: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+@torch.no_grad()
+def start_blocks(network: VisionTransformer, generator: torch.Generator) -> None:
+    """Initialise the linear layers of the blocks with standard deviation 1 / sqrt(fan-in)."""
+    for layer in network.get_submodule("blocks").modules():
+        if isinstance(layer, nn.Linear):
+            deviation = 1 / math.sqrt(layer.in_features)
+            nn.init.trunc_normal_(layer.weight, std=deviation, generator=generator)
+
+
+def whitening(rows: Tensor, width: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return weight (width, dims) and bias (width,) of a layer that whitens `rows` (n, dims)."""
     mean = rows.mean(0)
     variances, components = torch.linalg.eigh((rows - mean).T.cov())
-    # A floor, or the directions that JPEG has all but emptied would drown the others in noise.
+    # A floor, or the directions that are all but empty (JPEG's) would drown the others in noise.
     floor = 0.1 * variances.mean()
     whiten = components.T / (variances + floor).sqrt().unsqueeze(1)  # (dims, dims)
     # Fewer or more channels than dimensions: every channel is a mix of all frequencies, so none

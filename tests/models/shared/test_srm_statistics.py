@@ -1,4 +1,4 @@
-"""What is special to SRM: what its statistics count, and what they do not depend on."""
+"""What the statistics of residuals count, and what they do not depend on."""
 
 from collections import Counter
 from dataclasses import replace
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from src.core.cli import InputError
 from src.models.shared.detector import build_detector
-from src.models.srm import BlockSpectrum, CoOccurrences, Statistics
+from src.models.shared.srm_statistics import BlockSpectrum, CoOccurrences, Statistics
 from tests.helpers.make_data import make_image
 from tests.helpers.make_detectors import CLASSES
 from tests.helpers.make_training import MODEL
