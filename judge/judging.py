@@ -1,6 +1,7 @@
 """Images -> a calibrated verdict each."""
 
 import hashlib
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +22,8 @@ from src.explanation.occlusion import occlusion, paint
 from src.images.crops import Crops
 from src.images.decode import UndecodableImage, decode
 from src.inference.knn_distance import KnnIndex, load_knn_index, nearest
+
+logger = logging.getLogger(__name__)
 
 PIXELS_IN_FLIGHT = 2**26  # decoded at one time; a larger image is decoded alone
 HEATMAP_PIXELS = 1024  # of the longest side of a heat-map; large images are shrunk to it
@@ -119,7 +122,15 @@ class Judge:
 
     def crops(self, image: Source) -> Crops:
         """Return the crops that an image is judged by, (crops, size, size, 3)."""
-        return self.runtime.crop(pixels_of(image, self._budget))
+        pixels = pixels_of(image, self._budget)
+        height, width = pixels.shape[:2]
+        if 2 * min(height, width) < self.runtime.size:
+            logger.warning(
+                "%r: %d x %d pixels, and the detector looks at %d a side: too few to say anything; "
+                "judge the original, not a thumbnail",
+                *(_name(image) or "an image", width, height, self.runtime.size),
+            )
+        return self.runtime.crop(pixels)
 
     def heatmap(self, image: str | Path | bytes, cells: int = 8) -> Image.Image:
         """Return what of a file, or of its bytes, speaks for fake (orange) or real (teal).

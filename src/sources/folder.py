@@ -88,7 +88,12 @@ def _in_class_folders(origin: Origin, labels: Mapping[str, int]) -> pd.DataFrame
     suffix = files["below"].str.extract(r"(\.[^./]+)$")[0].str.lower()
     images = files[suffix.isin(IMAGE_SUFFIXES)].reset_index(drop=True)
     if len(images) < len(files):
-        logger.warning("%s: %d files are no images", origin.url, len(files) - len(images))
+        other = suffix[~suffix.isin(IMAGE_SUFFIXES)].fillna("no suffix").value_counts()
+        logger.warning(
+            "%s: %d files are no images by their names (%s%s): left out; give images a suffix",
+            *(origin.url, other.sum(), ", ".join(f"{n} {k}" for n, k in other[:_SHOWN].items())),
+            ", ..." if len(other) > _SHOWN else "",
+        )
     roots = images["root"].unique()
     tops = {root: _without_split(root) for root in roots}
     common = _common_folder([*roots, *tops.values()])

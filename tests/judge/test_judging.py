@@ -52,6 +52,15 @@ def test_what_is_no_image_is_named(judge: Judge, image: object, message: str) ->
         judge(image)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("side", "warns"), [(1, True), (8, True), (64, False)])
+def test_an_image_that_is_too_small_to_say_anything_is_named(
+    judge: Judge, caplog: pytest.LogCaptureFixture, side: int, warns: bool
+) -> None:
+    judge(np.zeros((side, 64, 3), np.uint8))
+    said = f"'an image': 64 x {side} pixels, and the detector looks at {judge.runtime.size} a side"
+    assert (said in caplog.text) is warns
+
+
 def test_batches_keep_the_order(judge: Judge, images: Path) -> None:
     paths = sorted(images.rglob("*.jpg"))
     mixed: list[Source | Unreadable] = [

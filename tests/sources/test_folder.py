@@ -179,6 +179,15 @@ def test_a_plain_tree_is_the_same_wherever_it_is(
     assert caplog.text.count("1 files are no images") == 1
 
 
+def test_what_is_left_out_is_counted_by_suffix(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ("a.txt", "b.TXT", "c.jpg", "d", "e.dng", "f.jpg.txt")
+    unpack(tmp_path, {f"{label}/{name}": b"" for label in ("real", "fake") for name in names})
+    assert len(build(str(tmp_path)).catalogue()) == 2
+    assert "10 files are no images by their names (.txt 6, no suffix 2, .dng 2): " in caplog.text
+
+
 def test_a_class_may_be_an_archive(tmp_path: Path) -> None:
     unpack(tmp_path, {"real/1.jpg": b"1", "fake/x.zip": zip_of({"glide/2.jpg": b"2"})})
     source = build(str(tmp_path))
@@ -244,7 +253,7 @@ def test_links_out_are_followed_where_that_is_allowed_but_not_in_circles(
     (tmp_path / "tree/fake/b.jpg").touch()
     images = build(f"{tmp_path}/tree#follow-links").catalogue()
     assert list(images["path"]) == ["fake/b.jpg", "real/coco/a.jpg"]
-    assert "1 files are no images" in caplog.text
+    assert "1 files are no images by their names (.txt 1): left out" in caplog.text
     with pytest.raises(InputError, match="no image is in a folder real"):
         build(str(tmp_path / "tree"))
     assert "1 links that lead out of the folder (first: 'real/coco')" in caplog.text

@@ -226,7 +226,8 @@ def _record_lengths(offset: IntArray, least: IntArray, end: int, where: str) -> 
     if (overlap := lengths < least[order]).any() or offset.min(initial=0) < 0:
         raise InputError(
             f"{where}: refused, member {int(order[overlap.argmax()])} overlaps another one or the "
-            "directory, as in a zip bomb"
+            "directory, as in a zip bomb; unpack it, if you trust it, and set download.origin to "
+            "the folder"
         )
     result = np.empty_like(lengths)
     # Behind the content there may be sizes again (16 or 24 bytes); an extra field has a limit.
