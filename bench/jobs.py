@@ -17,6 +17,7 @@ JOBS = (
     "s3_ingest",
     "train_step",
     "predict",
+    "judge",
     "evaluate",
     "no_change",
     "growth",

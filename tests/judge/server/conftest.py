@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,16 +26,23 @@ def serving(models: Path, *options: str) -> Iterator[str]:
         text=True,
     )
     assert process.stderr
+    log: list[str] = []
     with process.stderr:
+        lines = iter(process.stderr.readline, "")
+        reader = threading.Thread(target=log.extend, args=(lines,))  # or it would wait for a reader
         try:
-            lines = iter(process.stderr.readline, "")
-            yield next(found[0] for line in lines if (found := re.search(r"http://\S+\d", line)))
+            address = next(
+                found[0] for line in lines if (found := re.search(r"http://\S+\d", line))
+            )
+            reader.start()
+            yield address
         finally:
             process.terminate()
-            rest = process.stderr.read()
             process.wait()
-    assert "Traceback" not in rest
-    assert "ERROR" not in rest
+            if reader.ident:
+                reader.join()
+    assert "Traceback" not in "".join(log)
+    assert "ERROR" not in "".join(log)
 
 
 @pytest.fixture(scope="session")

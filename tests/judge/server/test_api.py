@@ -2,22 +2,28 @@ import asyncio
 import io
 import json
 import random
+import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import urllib3
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from bench.server_load import memory, under_load
 from judge import Judge
 from judge.server import __main__ as program
 from judge.server.workers import FailedError, Limits, Workers
 from src.core.cli import InputError
+from tests.judge.conftest import TRAINED_ON
 from tests.judge.server.conftest import serving
 
 pytestmark = pytest.mark.slow
@@ -107,6 +113,10 @@ def test_bad_requests_have_their_status(server: str) -> None:
     assert status("GET", "/card") == 200
     card = HTTP.request("GET", server + "/card").data
     assert b"<td>&lt;b&gt;1&lt;/b&gt;</td>" in card
+    known = json.loads(HTTP.request("GET", server + "/api/card").data)
+    assert next(iter(known.items())) == ("trained_on", TRAINED_ON)
+    page = HTTP.request("GET", server + "/").data.decode()
+    assert page.split("<body>")[1].split()[:3] == ["<header>", "<p", 'id="trained">A']
 
 
 def test_a_heatmap_is_a_picture(server: str, images: Path) -> None:
@@ -140,6 +150,49 @@ def test_mutated_pictures_are_judged_or_named(server: str, images: Path) -> None
         for entry in json.loads(answer.data)["images"]:
             assert (entry["error"] is None) != (entry["verdict"] is None)
     assert json.loads(HTTP.request("GET", f"{server}/api/health").data)["waiting"] == 0
+
+
+def test_mutated_requests_are_answered_or_cut_off(server: str) -> None:
+    generator = random.Random(0)
+    address = urllib3.util.parse_url(server)
+    body, kind = urllib3.encode_multipart_formdata({"images": ("x.png", png(np.zeros((9, 9, 3))))})
+    head = f"POST /api/judge HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: {kind}\r\n"
+    whole = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    with ThreadPoolExecutor(32) as pool:  # most are cut short, and the server waits for the rest
+        sent = [mutated(whole, generator) for _ in range(1000)]
+        statuses = Counter(pool.map(lambda request: answer_to(request, address, 1), sent))
+    assert set(statuses) <= {0, 200, 400, 403, 404, 405, 413, 421}
+    assert answer_to(whole, address, 60) == 200
+
+
+def answer_to(request: bytes, address: urllib3.util.Url, seconds: float) -> int:
+    """Return the status, 0 where none comes within `seconds`."""
+    with socket.create_connection((address.host, address.port), timeout=60) as connection:
+        connection.sendall(request)
+        connection.settimeout(seconds)
+        try:
+            first = connection.recv(100)
+        except (ConnectionResetError, TimeoutError):
+            return 0
+    return int(first.split()[1]) if first else 0
+
+
+def test_fifty_at_once_are_answered_and_memory_stays_flat(trained: Path) -> None:
+    pictures = [
+        png(np.random.default_rng(number).integers(0, 256, (200, 200, 3))) for number in range(49)
+    ]
+    pictures.append(b"no picture")
+    with serving(trained / "exported") as address:
+        (process,) = (
+            one for one in psutil.Process().children() if str(trained / "exported") in one.cmdline()
+        )
+        held = []
+        for seconds in (3, 6):  # the first: what libraries load on first use is no leak
+            answers = under_load(address, pictures, 50, seconds=seconds)
+            assert set(answers.statuses) == {200}
+            held.append(memory(process))
+        assert held[1] < 1.05 * held[0] + 10 * 2**20
+        assert post(address, [("x", pictures[0])]).status == 200
 
 
 def test_a_full_queue_says_when_to_come_again(trained: Path) -> None:
