@@ -4,6 +4,7 @@ import io
 import tarfile
 import zipfile
 from collections.abc import Mapping
+from typing import Literal
 
 from src.core.hashing import image_key
 
@@ -74,10 +75,14 @@ def zip_of(files: Mapping[str, bytes], *, comment: bytes = b"", prefix: bytes = 
     return buffer.getvalue()
 
 
-def tar_of(files: Mapping[str, bytes]) -> bytes:
+def tar_of(
+    files: Mapping[str, bytes],
+    form: int = tarfile.USTAR_FORMAT,
+    mode: Literal["w", "w:gz"] = "w",
+) -> bytes:
     """Return a tar archive."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+    with tarfile.open(fileobj=buffer, mode=mode, format=form) as archive:
         for name, content in files.items():
             header = tarfile.TarInfo(name)
             header.size = len(content)

@@ -10,6 +10,7 @@ from src.core.hashing import image_key
 from src.core.tables import FAKE, REAL, write_table
 from src.dataset.columns import METADATA, SPLIT_TABLE
 from src.evaluation.calibration import Calibration, save_calibration
+from src.evaluation.results import EvaluateParams
 from src.evaluation.slices import MEASURES
 from src.images.shards import write_shard
 from src.inference.predictions import PREDICTIONS
@@ -26,6 +27,15 @@ METHODS = {
 }
 IMAGES_PER_GROUP = 2
 CALIBRATION = Calibration(temperature=0.8, threshold=0.45, ood_distance=0.9)
+
+EVALUATE = EvaluateParams(
+    bootstrap_rounds=199,
+    confidence=0.95,
+    calibration_bins=10,
+    min_groups=5,
+    worst_images=3,
+    seed=0,
+)
 
 
 def make_predictions(images_per_method: int, seed: int, strength: float = 1.0) -> pd.DataFrame:

@@ -1,14 +1,12 @@
 """A package index on 127.0.0.1, with wheels and source distributions that tests make."""
 
 import hashlib
-import io
 import json
 import re
-import tarfile
-import zipfile
 from dataclasses import dataclass, field
 
 from src.sources.synthesis.packages import Member, Package
+from tests.helpers.make_artifact import tar_of, zip_of
 from tests.helpers.servers import Answer, Request, part_of
 
 
@@ -23,7 +21,7 @@ class Index:
         """Publish version 1.0 of `package` with these files."""
         name = package.replace("-", "_")
         file = f"{name}-1.0.tar.gz" if sdist else f"{name}-1.0-py3-none-any.whl"
-        self.files[file] = tar_of(members) if sdist else zip_of(members)
+        self.files[file] = tar_of(members, mode="w:gz") if sdist else zip_of(members)
         return Package(package, "1.0", hashlib.sha256(self.files[file]).hexdigest(), "MIT")
 
     def __call__(self, request: Request) -> Answer:
@@ -59,23 +57,3 @@ class Index:
 def member(package: Package, path: str, data: bytes) -> Member:
     """Return the pin of a file in `package`."""
     return Member(package.package, path, hashlib.sha256(data).hexdigest(), len(data))
-
-
-def zip_of(members: dict[str, bytes]) -> bytes:
-    """Return a zip with these members."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
-    return buffer.getvalue()
-
-
-def tar_of(members: dict[str, bytes]) -> bytes:
-    """Return a tar.gz with these members."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()

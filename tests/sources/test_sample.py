@@ -21,6 +21,7 @@ from src.sources.synthesis.generators import RealEsrgan
 from src.sources.synthesis.impairment import impair
 from src.sources.synthesis.packages import Package
 from src.sources.synthesis.rendering import Picture
+from tests.helpers.make_data import encode
 from tests.helpers.package_index import Index, member
 from tests.helpers.servers import Server
 
@@ -31,12 +32,6 @@ UPSCALER = b"7767517\n2 2\nInput in 0 1 data\nInterp up 1 1 data output 0=1 1=4.
 def noise(seed: int, height: int = 240, width: int = 320) -> UInt8Array:
     small = np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
     return np.asarray(PillowImage.fromarray(small).resize((width, height)))
-
-
-def png(image: UInt8Array) -> bytes:
-    buffer = io.BytesIO()
-    PillowImage.fromarray(image).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 @settings(max_examples=25)
@@ -71,7 +66,7 @@ def test_impairment_refuses_what_is_too_small() -> None:
 
 def test_captions_are_cut_off() -> None:
     image = noise(0, height=200)
-    kept = views.decode_picture(png(image), frame=0, skip_top=0.2, skip_bottom=0.1)
+    kept = views.decode_picture(encode(image, "png"), frame=0, skip_top=0.2, skip_bottom=0.1)
     assert (kept == image[40:180]).all()
 
 
@@ -151,11 +146,11 @@ def test_a_sample_is_built_from_packages_and_rebuilt_to_the_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index = Index()
-    photos = {f"p/{n}.png": png(noise(n)) for n in range(2)}
+    photos = {f"p/{n}.png": encode(noise(n), "png") for n in range(2)}
     networks = {"net.param": UPSCALER, "net.bin": b""}
     packages = [
         index.add("tiny-photos", photos),
-        index.add("tiny-pictures", {"p/made.png": png(noise(9))}, sdist=True),
+        index.add("tiny-pictures", {"p/made.png": encode(noise(9), "png")}, sdist=True),
         index.add("tiny-networks", networks),
     ]
     structure, weights = (member(packages[2], name, data) for name, data in networks.items())
@@ -180,7 +175,7 @@ def test_a_sample_is_built_from_packages_and_rebuilt_to_the_byte(
         )
 
     listed = [picture("mvtb_photos", packages[0], path, data) for path, data in photos.items()]
-    listed.append(picture("stable_diffusion", packages[1], "p/made.png", png(noise(9))))
+    listed.append(picture("stable_diffusion", packages[1], "p/made.png", encode(noise(9), "png")))
 
     def built(cache: Path) -> dict[str, bytes]:
         of_methods = dict.fromkeys(("real_esrgan", "real_esrgan_compact"), (structure, weights))

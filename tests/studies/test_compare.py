@@ -7,20 +7,11 @@ import pandas as pd
 import pytest
 
 from src.core.cli import InputError
-from src.evaluation.results import EvaluateParams
+from src.evaluation import intervals
 from studies import compare as tool
 from studies.compare import Version, check_same_test, common_groups, compare, conclusion, page
 from tests.conftest import ROOT, Project
-from tests.helpers.make_predictions import make_predictions, scored
-
-PARAMS = EvaluateParams(
-    bootstrap_rounds=199,
-    confidence=0.95,
-    calibration_bins=10,
-    min_groups=5,
-    worst_images=3,
-    seed=0,
-)
+from tests.helpers.make_predictions import EVALUATE, make_predictions, scored
 
 
 def version(name: str, strength: float = 1.0, seed: int = 0, images: int = 40) -> Version:
@@ -29,23 +20,23 @@ def version(name: str, strength: float = 1.0, seed: int = 0, images: int = 40) -
 
 
 def test_a_better_detector_is_called_better() -> None:
-    comparison = compare(version("weak", 0.1), version("strong", 2.0, seed=1), PARAMS)
+    comparison = compare(version("weak", 0.1), version("strong", 2.0, seed=1), EVALUATE)
     change = comparison.differences["mcc"]
     assert change.low > 0
     assert change.p_value < 0.05
-    text = page(comparison, PARAMS.confidence)
+    text = page(comparison, EVALUATE.confidence)
     assert "More than chance: strong has the higher MCC" in text
     assert "| MCC " in text
     assert "p < 0.001" in text
 
 
 def test_a_worse_detector_is_called_worse() -> None:
-    comparison = compare(version("strong", 2.0, seed=1), version("weak", 0.1), PARAMS)
+    comparison = compare(version("strong", 2.0, seed=1), version("weak", 0.1), EVALUATE)
     assert "More than chance: strong has the higher MCC" in conclusion(comparison, 0.95)
 
 
 def test_like_detectors_are_not_called_equal() -> None:
-    comparison = compare(version("one", seed=5), version("other", seed=6), PARAMS)
+    comparison = compare(version("one", seed=5), version("other", seed=6), EVALUATE)
     assert comparison.differences["mcc"].p_value > 0.05
     text = conclusion(comparison, 0.95)
     assert text.startswith("No difference is shown")
@@ -53,10 +44,11 @@ def test_like_detectors_are_not_called_equal() -> None:
 
 
 def test_an_interval_of_too_few_groups_decides_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    intervals._warn_of_too_few.cache_clear()  # another test may have met it
     pair = [version("weak", 0.1), version("strong", 2.0, seed=1)]
     halves = [str(row % 2) for row in range(len(pair[0].test))]
     few = [v._replace(test=v.test.assign(group=halves)) for v in pair]
-    comparison = compare(few[0], few[1], PARAMS)
+    comparison = compare(few[0], few[1], EVALUATE)
     change = comparison.differences["mcc"]
     assert change.low > 0  # that of the draws
     assert change.p_value > 0.05
@@ -65,13 +57,13 @@ def test_an_interval_of_too_few_groups_decides_nothing(caplog: pytest.LogCapture
 
 
 def test_the_same_detector_differs_nowhere() -> None:
-    comparison = compare(version("one"), version("again"), PARAMS)
+    comparison = compare(version("one"), version("again"), EVALUATE)
     assert conclusion(comparison, 0.95) == "Both give every test image the same verdict."
     assert comparison.verdicts.p_value == 1
 
 
 def test_figures_are_written_as_json_too() -> None:
-    comparison = compare(version("a"), version("b", seed=1), PARAMS)
+    comparison = compare(version("a"), version("b", seed=1), EVALUATE)
     written = json.loads(json.dumps(tool.document(comparison)))
     assert written["images"] == 240
     assert written["groups"] == 100  # two of a group; cycle_gan's reals and fakes share theirs
@@ -112,7 +104,7 @@ def test_of_two_groupings_the_coarser_counts() -> None:
 def test_more_confidence_gives_wider_intervals() -> None:
     widths = []
     for confidence in (0.8, 0.95, 0.99):
-        params = replace(PARAMS, confidence=confidence)
+        params = replace(EVALUATE, confidence=confidence)
         change = compare(version("a"), version("b", seed=1), params).differences["ap"]
         widths.append(change.high - change.low)
     assert widths == sorted(widths)

@@ -10,7 +10,6 @@ import pytest
 from src.core.cli import InputError
 from src.core.params import load_params
 from src.core.tables import HOLDOUT
-from src.evaluation.results import EvaluateParams
 from studies.holdout import summary as study
 from studies.holdout.summary import (
     HoldoutParams,
@@ -22,16 +21,7 @@ from studies.holdout.summary import (
     rows_about,
 )
 from tests.conftest import ROOT, Project
-from tests.helpers.make_predictions import make_predictions, scored
-
-PARAMS = EvaluateParams(
-    bootstrap_rounds=199,
-    confidence=0.95,
-    calibration_bins=10,
-    min_groups=5,
-    worst_images=3,
-    seed=0,
-)
+from tests.helpers.make_predictions import EVALUATE, make_predictions, scored
 
 
 def runs(images: int = 40) -> tuple[Judged, Judged]:
@@ -54,7 +44,7 @@ def test_an_unseen_generator_is_judged_against_the_reals_of_test() -> None:
 
 def test_the_change_is_over_the_images_that_both_runs_judge() -> None:
     unseen, trained = runs()
-    row = compare(unseen, trained, "stylegan2", PARAMS)
+    row = compare(unseen, trained, "stylegan2", EVALUATE)
     assert row["images"] == 80  # all of it: none was needed for training
     assert row["trained_images"] == row["shared_images"] == 40
     shared = trained.predictions.query("method == 'stylegan2' and split == 'test'")
@@ -71,7 +61,7 @@ def test_a_family_is_all_its_generators() -> None:
     unseen, trained = runs()
     held = unseen.predictions["family"] == "gan"
     unseen.predictions.loc[held, "split"] = HOLDOUT
-    row = compare(unseen, trained, "gan", PARAMS)
+    row = compare(unseen, trained, "gan", EVALUATE)
     assert row["generators"] == 2
     assert row["images"] == 160
 
@@ -80,7 +70,7 @@ def test_equal_thresholds_and_scores_change_nothing() -> None:
     _, trained = runs()
     same = trained.predictions.copy()
     same.loc[same["method"] == "lama", "split"] = HOLDOUT
-    row = compare(Judged(same, 0.5), trained, "lama", PARAMS)
+    row = compare(Judged(same, 0.5), trained, "lama", EVALUATE)
     assert row["auroc_change"] == row["recall_change"] == 0
     assert row["recall_change_p"] == 1
 
@@ -88,12 +78,12 @@ def test_equal_thresholds_and_scores_change_nothing() -> None:
 def test_what_no_run_left_out_is_named() -> None:
     _, trained = runs()
     with pytest.raises(InputError, match="no image of 'glide' in split 'holdout'"):
-        compare(trained, trained, "glide", PARAMS)
+        compare(trained, trained, "glide", EVALUATE)
 
 
 def test_tables_and_page_put_both_side_by_side() -> None:
     unseen, trained = runs()
-    table = pd.DataFrame([compare(unseen, trained, "stylegan2", PARAMS)])
+    table = pd.DataFrame([compare(unseen, trained, "stylegan2", EVALUATE)])
     bars = bars_table(table)
     assert bars["name"].tolist() == ["stylegan2, left out", "stylegan2, trained on"]
     assert bars["auroc"].tolist() == [table["auroc"][0], table["trained_auroc"][0]]

@@ -11,7 +11,7 @@ import pytest
 from src.core.cli import InputError
 from src.core.params import load_params
 from src.evaluation.calibration import Calibration
-from src.evaluation.results import EvaluateParams, compute_results
+from src.evaluation.results import compute_results
 from src.images import loader as loading
 from src.images.decode import RGBImage, decode
 from src.images.loader import WORKERS_VARIABLE
@@ -26,18 +26,10 @@ from studies.robustness.scores import drawn, scores
 from studies.robustness.summary import curves, page, summary
 from tests.conftest import ROOT, Project
 from tests.helpers.make_metadata import make_metadata
-from tests.helpers.make_predictions import make_predictions
+from tests.helpers.make_predictions import EVALUATE, make_predictions
 from tests.helpers.make_training import make_split
 from tests.helpers.splitting import balanced_split
 
-EVALUATE = EvaluateParams(
-    bootstrap_rounds=99,
-    confidence=0.95,
-    calibration_bins=10,
-    min_groups=5,
-    worst_images=3,
-    seed=0,
-)
 FEW = RobustnessParams(
     jpeg=(90, 30),
     webp=(),

@@ -16,7 +16,7 @@ from src.core.tables import read_table, write_table
 from src.dataset.columns import METADATA, SPLIT_TABLE
 from src.dataset.image_stats import Measures, measure
 from src.evaluation.calibration import Calibration
-from src.evaluation.results import EvaluateParams, compute_results
+from src.evaluation.results import compute_results
 from src.images.shards import ShardReader
 from src.sources.folder import CLASS_NAMES
 from studies.transfer import run as study
@@ -24,17 +24,9 @@ from studies.transfer.figures import ALL_TITLES, figures, with_verdicts
 from studies.transfer.judged import judge_contents, open_sets, without_trained
 from tests.conftest import ROOT
 from tests.helpers.make_data import encode, make_artifact_folder, make_class_folder, make_image
-from tests.helpers.make_predictions import make_predictions
+from tests.helpers.make_predictions import EVALUATE, make_predictions
 from tests.judge.conftest import trained_judge  # noqa: F401 - a fixture
 
-EVALUATE = EvaluateParams(
-    bootstrap_rounds=99,
-    confidence=0.95,
-    calibration_bins=10,
-    min_groups=5,
-    worst_images=3,
-    seed=0,
-)
 CALIBRATION = Calibration(temperature=0.8, threshold=0.45, ood_distance=0.7, unsure=(0.3, 0.6))
 
 

@@ -1065,7 +1065,7 @@ def test_a_name_that_is_no_text_is_left_out_or_named(
         files = dict.fromkeys(names, b"1")
         if layout == "folder":
             return str(unpack(tmp_path / "x", files))
-        data = zip_of(files) if layout == "zip" else gnu_tar(files)
+        data = zip_of(files) if layout == "zip" else tar_of(files, tarfile.GNU_FORMAT)
         return str(unpack(tmp_path, {f"x.{layout}": data}) / f"x.{layout}")
 
     origin = open_origin(write(["1.jpg", f"{name}.txt"]), cache)
@@ -1077,16 +1077,6 @@ def test_a_name_that_is_no_text_is_left_out_or_named(
     ) as e:
         open_origin(write(["1.jpg", f"{name}.jpg"]), cache)
     assert name not in str(e.value)
-
-
-def gnu_tar(files: Mapping[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as archive:
-        for name, content in files.items():
-            header = tarfile.TarInfo(name)
-            header.size = len(content)
-            archive.addfile(header, io.BytesIO(content))
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("layout", ["folder", "tar", "zip", "zip in a folder"])
