@@ -10,6 +10,7 @@ import pytest
 from src.core import processor
 from tests.emulation.interpreter import (
     EMULATED,
+    FAILED,
     compute,
     disguise,
     emulated_python,
@@ -17,6 +18,7 @@ from tests.emulation.interpreter import (
     obstacle,
     other_vendors,
 )
+from tests.emulation.ledger import OFF, Ledger, Row
 from tests.emulation.small_run import STAGES, prepare
 
 # What NumPy has found says whether the disguise is seen.
@@ -60,3 +62,17 @@ def test_a_machine_that_poses_as_another_computes_the_same_bytes(tmp_path: Path)
     command = [sys.executable, "-c", SEEN]
     seen = subprocess.run(command, env=os.environ | variables, text=True, capture_output=True)
     assert seen.stdout == "False\n"
+
+
+def test_a_row_holds_until_this_machine_finds_something_else(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.tsv")
+    ledger.add(Row("EPYC", "one", "a", "b"))
+    ledger.add(Row("EPYC", "one", "a", "a"))
+    ledger.add(Row("EPYC", "two", "a", "b"))
+    ledger.add(Row("EPYC", "three", "a", FAILED))
+    ledger.add(Row(OFF, "two", "a", "b"))
+    again = Ledger(tmp_path / "ledger.tsv")
+    said = [again.verdict("EPYC", check, "a") for check in ("one", "two", "three", "four")]
+    assert said == ["same", "**other**", "**failed**", "not run"]
+    assert again.verdict(OFF, "two", "a") == "other"  # as it should be there
+    assert again.verdict("EPYC", "one", "c") == "not run"

@@ -13,19 +13,21 @@ OFF = "off"  # this machine, its switches off
 _PAGE = """\
 # The same bytes on other processors
 
-Written by `make verify-processors`. This machine ({native}) computed everything, then
-again posing as the processors of the other columns: CPUID, by which libraries choose their loops,
-answered what it does there (vendor, instructions, sizes of caches; none has AVX-512). *same*: every
-byte was equal. *Switches off* is this machine as it is with `{exact_variable}=0`: where
-it differs, the [switches](../src/core/processor.py) are what makes the others equal.
+Written by `make verify-processors`. This machine computed everything, then again posing as the
+processors of the other columns: CPUID, by which libraries choose their loops, answered what it does
+there (vendor, instructions, sizes of caches; none has AVX-512). *same*: every byte was equal.
+*Switches off* is this machine as it is with `{exact_variable}=0`: where it differs, the
+[switches](../src/core/processor.py) are what makes the others equal. (ONNX Runtime has none: its
+rows say something in the columns of other processors alone.)
 
-Whether instructions themselves give the same there is what `tests/test_processors.py` asks: an
-emulator carries out every one of them, in all stages of the small run.
+This machine: {native}.
 
 - Stages, and `judge` after them, are those of a small run of the whole pipeline, on 64 pictures and
   with 9 updates. The rest is what it leaves out. A detector made two updates of two images, or its
   head's solution, and a prediction. Rows of the sample are one image of that method.
 - Not among them: the large BEiT-3, which has the layers of the others.
+- Not disguised: the instructions themselves, and the C library, which has chosen its own loops by
+  then. An emulator carries out all of that in the small run of `tests/test_processors.py`.
 - Known to differ: the pixels of AVIF files, whose decoder has no switch; `torch.compile`
   (`train.compile`), which makes code for the processor at hand.
 
