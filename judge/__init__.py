@@ -5,9 +5,14 @@ judge("photo.jpg").verdict  # real, fake or unsure
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 import src as src  # first: it sets what NumPy and PyTorch read when they are loaded
+
+# Pillow reads it when it is loaded. Its pixels come in blocks of 16 MB, which the C library keeps
+# for each thread that has decoded an image; blocks above 32 MB it gives back to the system.
+os.environ.setdefault("PILLOW_BLOCK_SIZE", "64M")
 
 if TYPE_CHECKING:
     from judge.files import Unreadable

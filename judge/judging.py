@@ -122,15 +122,17 @@ class Judge:
 
     def crops(self, image: Source) -> Crops:
         """Return the crops that an image is judged by, (crops, size, size, 3)."""
-        pixels = pixels_of(image, self._budget)
-        height, width = pixels.shape[:2]
-        if 2 * min(height, width) < self.runtime.size:
-            logger.warning(
-                "%r: %d x %d pixels, and the detector looks at %d a side: too few to say anything; "
-                "judge the original, not a thumbnail",
-                *(_name(image) or "an image", width, height, self.runtime.size),
-            )
-        return self.runtime.crop(pixels)
+        with pixels_of(image, self._budget) as pixels:
+            height, width = pixels.shape[:2]
+            if 2 * min(height, width) < self.runtime.size:
+                logger.warning(
+                    "%r: %d x %d pixels, and the detector looks at %d a side: too few to say "
+                    "anything; judge the original, not a thumbnail",
+                    *(_name(image) or "an image", width, height, self.runtime.size),
+                )
+            crops = self.runtime.crop(pixels)
+            del pixels  # before another image is decoded
+            return crops
 
     def heatmap(self, image: str | Path | bytes, cells: int = 8) -> Image.Image:
         """Return what of a file, or of its bytes, speaks for fake (orange) or real (teal).

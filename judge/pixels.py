@@ -64,21 +64,23 @@ def read_bytes(path: Path) -> bytes:
         raise UndecodableImage(reason) from error
 
 
-def pixels_of(source: Source, budget: PixelBudget | None = None) -> RGBImage:
-    """Return the pixels of a file's path or content, of an array (H, W, 3), or of Pillow's image.
+@contextmanager
+def pixels_of(source: Source, budget: PixelBudget) -> Iterator[RGBImage]:
+    """Give the pixels of a file's path or content, of an array (H, W, 3), or of Pillow's image.
+
+    Those of a file count as in flight until the end of the context.
 
     Raises:
         UndecodableImage: it is not there, or no image.
     """
     if isinstance(source, np.ndarray):
-        return _checked(source)
-    if isinstance(source, Image.Image):
-        return _of_pillow(source)
-    data = source if isinstance(source, bytes) else read_bytes(Path(source))
-    if budget is None:
-        return decode(data)
-    with budget.hold(count_pixels(data)):
-        return decode(data)
+        yield _checked(source)
+    elif isinstance(source, Image.Image):
+        yield _of_pillow(source)
+    else:
+        data = source if isinstance(source, bytes) else read_bytes(Path(source))
+        with budget.hold(count_pixels(data)):
+            yield decode(data)
 
 
 def _checked(array: NDArray[Any]) -> RGBImage:

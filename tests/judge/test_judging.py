@@ -10,7 +10,7 @@ from PIL import Image
 
 from judge import Judge, Unreadable, Verdict
 from judge.judging import read_ahead
-from judge.pixels import MAX_FILE_BYTES, PixelBudget, Source, read_bytes
+from judge.pixels import MAX_FILE_BYTES, PixelBudget, Source, pixels_of, read_bytes
 from src.core.cli import InputError
 from src.evaluation.calibration import load_calibration, save_calibration
 from src.images.decode import UndecodableImage
@@ -59,6 +59,25 @@ def test_an_image_that_is_too_small_to_say_anything_is_named(
     judge(np.zeros((side, 64, 3), np.uint8))
     said = f"'an image': 64 x {side} pixels, and the detector looks at {judge.runtime.size} a side"
     assert (said in caplog.text) is warns
+
+
+def test_memory_of_large_images_goes_back_to_the_system() -> None:
+    """Six of 177 megapixels took 3.9 GB, the threads keeping 0.7 each; now 1.75, one alone 1.55."""
+    code = "import judge; from PIL import Image; print(Image.core.get_block_size())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
+    assert int(done.stdout) > 2**25  # what glibc maps, and unmaps, by itself
+
+
+def test_pixels_count_as_in_flight_until_they_are_cropped(images: Path) -> None:
+    budget = PixelBudget(100)
+    with pixels_of(min(images.rglob("*.jpg")), budget) as pixels:
+        waiting = threading.Thread(target=lambda: budget.hold(1).__enter__())
+        waiting.start()
+        waiting.join(0.2)
+        assert pixels.size
+        assert waiting.is_alive()
+    waiting.join(10)
+    assert not waiting.is_alive()
 
 
 def test_batches_keep_the_order(judge: Judge, images: Path) -> None:
