@@ -88,10 +88,14 @@ def judged(runtime: str) -> Iterator[bytes]:
 def shared() -> Iterator[bytes]:
     """Train anew in two processes, each with its share of a batch; yield the weights."""
     module, arguments = _command("train")
+    made, folder = _outputs(_stages()["train"]), Path("shared")  # beside what the stage wrote
+    paths = [str(folder / word) if word in made else word for word in arguments]
+    for path in paths:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         variables = {**os.environ, SCRATCH_VARIABLE: scratch}  # not resumed from stage `train`
-        subprocess.run([sys.executable, "-m", module, *arguments], check=True, env=variables)
-    yield from _files([Path("models/detector.safetensors"), Path("metrics/train.json")])
+        subprocess.run([sys.executable, "-m", module, *paths], check=True, env=variables)
+    yield from _files([folder / "models/detector.safetensors"])
 
 
 def _command(name: str) -> tuple[str, list[str]]:
