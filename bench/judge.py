@@ -25,6 +25,7 @@ from src.models.shared.blueprint import ModelParams
 from src.models.shared.detector import Detector, build_detector, save_config
 from src.models.shared.pretrained import save_weights
 from src.predict import PredictParams
+from src.probes.appearance import appearance
 
 BASE = ModelParams("beit3_base", "", "none", 224, "resized", 0.0)
 ROUNDS, BASE_ROUNDS, CLIENTS = 40, 6, 50
@@ -108,7 +109,8 @@ def write_models(detector: Detector, folder: Path) -> None:
     (seen,) = onnxruntime.InferenceSession(network).run(["features"], {"crops": crops})
     features = np.random.default_rng(0).normal(size=(params.knn_images, seen.shape[1]))
     known = (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float16)
-    index = KnnIndex(known, params.crops_per_side, params.knn_neighbours)
+    looks = np.stack([appearance(np.zeros((size, size, 3), np.uint8))] * params.knn_images)
+    index = KnnIndex(known, params.crops_per_side, params.knn_neighbours, looks)
     save_knn_index(index, folder / "knn_index.safetensors")
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     exported = describe(detector, CALIBRATION, params.crops_per_side, digest, "Not trained.")

@@ -17,11 +17,13 @@ from judge.command_line import MODELS
 from judge.files import Unreadable
 from judge.pixels import PixelBudget, Source, pixels_of, read_bytes, upright
 from judge.runtimes import Runtime, find_file, load_runtime
+from src.core.arrays import Float32Array
 from src.core.cli import InputError
 from src.explanation.occlusion import occlusion, paint
 from src.images.crops import Crops
 from src.images.decode import UndecodableImage, decode
-from src.inference.knn_distance import KnnIndex, load_knn_index, nearest
+from src.inference.knn_distance import KnnIndex, load_knn_index, nearest, ood_distances
+from src.probes.appearance import appearance
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,13 @@ class Verdict(NamedTuple):
     verdict: str  # real, fake or unsure
     distance: float  # from the training images, see knn_distance.py
     unlike_training: bool
+
+
+class Seen(NamedTuple):
+    """What is kept of an image once it is decoded."""
+
+    crops: Crops
+    appearance: Float32Array  # see appearance.py
 
 
 Looked = tuple[Verdict, list[tuple[float, int]]]
@@ -79,7 +88,8 @@ class Judge:
     @property
     def identity(self) -> str:
         """What verdicts depend on beside the image, as a digest."""
-        parts = (self.runtime.weights_sha256, self.calibration, self.index.features.tobytes())
+        arrays = (array.tobytes() for array in (self.index.features, self.index.appearances))
+        parts = (self.runtime.weights_sha256, self.calibration, *arrays)
         digest = hashlib.sha256()
         for part in parts:
             digest.update(part if isinstance(part, bytes) else repr(part).encode())
@@ -98,7 +108,7 @@ class Judge:
 
         Each has its distance and its position in the index; the nearest comes first.
         """
-        ((verdict, neighbours),) = self._of_crops([_name(image)], [self.crops(image)])
+        ((verdict, neighbours),) = self._of_seen([_name(image)], [self.see(image)])
         return verdict, neighbours
 
     def judge_all(
@@ -106,22 +116,22 @@ class Judge:
     ) -> Iterator[Verdict | Unreadable]:
         """Yield what is to be said of each of `images`, in their order, a batch at a time."""
 
-        def read(image: Source | Unreadable) -> Crops | Unreadable:
+        def read(image: Source | Unreadable) -> Seen | Unreadable:
             if isinstance(image, Unreadable):
                 return image
             try:
-                return self.crops(image)
+                return self.see(image)
             except UndecodableImage as error:
                 return Unreadable(_name(image), str(error))
 
         for batch in read_ahead(read, images, batch_size):
-            crops = [(_name(image), item) for image, item in batch if isinstance(item, np.ndarray)]
-            verdicts = iter(self._of_crops(*zip(*crops, strict=True)) if crops else ())
+            seen = [(_name(image), item) for image, item in batch if isinstance(item, Seen)]
+            verdicts = iter(self._of_seen(*zip(*seen, strict=True)) if seen else ())
             for _, item in batch:
                 yield item if isinstance(item, Unreadable) else next(verdicts)[0]
 
-    def crops(self, image: Source) -> Crops:
-        """Return the crops that an image is judged by, (crops, size, size, 3)."""
+    def see(self, image: Source) -> Seen:
+        """Return what an image is judged by."""
         with pixels_of(image, self._budget) as pixels:
             height, width = pixels.shape[:2]
             if 2 * min(height, width) < self.runtime.size:
@@ -130,9 +140,9 @@ class Judge:
                     "anything; judge the original, not a thumbnail",
                     *(_name(image) or "an image", width, height, self.runtime.size),
                 )
-            crops = self.runtime.crop(pixels)
+            seen = Seen(self.runtime.crop(pixels), appearance(pixels))
             del pixels  # before another image is decoded
-            return crops
+            return seen
 
     def heatmap(self, image: str | Path | bytes, cells: int = 8) -> Image.Image:
         """Return what of a file, or of its bytes, speaks for fake (orange) or real (teal).
@@ -147,8 +157,9 @@ class Judge:
         heat = occlusion(pixels, self.runtime.crop, self.runtime.logits, cells)
         return upright(paint(pixels, heat, HEATMAP_PIXELS), data)
 
-    def _of_crops(self, names: Sequence[str], crops: Sequence[Crops]) -> list[Looked]:
-        logits, features = self.runtime.embed(crops)
+    def _of_seen(self, names: Sequence[str], seen: Sequence[Seen]) -> list[Looked]:
+        logits, features = self.runtime.embed([image.crops for image in seen])
+        shifts = ood_distances(self.index, np.stack([image.appearance for image in seen])).tolist()
         distances, positions = (found.tolist() for found in nearest(self.index, features))
         probabilities = self.calibration.probability(logits)
         verdicts = self.calibration.verdicts(probabilities)
@@ -158,13 +169,13 @@ class Judge:
                     name,
                     round(float(probability), 6),
                     verdict,
-                    far[-1],
-                    far[-1] > self.calibration.ood_distance,
+                    shift,
+                    shift > self.calibration.ood_distance,
                 ),
                 list(zip(far, at, strict=True)),
             )
-            for name, probability, verdict, far, at in zip(
-                names, probabilities, verdicts, distances, positions, strict=True
+            for name, probability, verdict, shift, far, at in zip(
+                names, probabilities, verdicts, shifts, distances, positions, strict=True
             )
         ]
 

@@ -41,7 +41,8 @@ of these {judged_right:.1%} are called right.
 
 To sort images of the kinds listed below into photographs and generated ones, to study detectors,
 and as the baseline that a better one has to beat. `python -m judge IMAGE` judges images and warns
-of those that are unlike the training images (kNN distance above {ood_distance:.3f}).
+of those that are unlike the training images in size or fine detail (distance above
+{ood_distance:.3f}).
 
 Not for: proof that an image is or is not genuine; a decision about a person; generators, cameras,
 sizes and compressions that it has not seen, unless you have measured it on them

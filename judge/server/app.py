@@ -62,7 +62,7 @@ class Judged(BaseModel):
     error: str | None = Field(None, description="why it was not judged; all else is null then")
     verdict: str | None = Field(None, description="real, fake or unsure")
     probability: float | None = Field(None, description="P(fake), calibrated")
-    distance: float | None = Field(None, description="from the training pictures, in [0, 2]")
+    distance: float | None = Field(None, description="from training, in size and detail")
     unlike_training: bool | None = None
     format: str | None = None
     width: int | None = None

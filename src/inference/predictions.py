@@ -14,7 +14,7 @@ PREDICTIONS: Schema = {
     "category": pa.string(),
     "group": pa.string(),
     "logit": pa.float64(),  # log odds of fake as the detector gives them; see calibration.py
-    "distance": pa.float64(),  # from the training images, in [0, 2]; see knn_distance.py
+    "distance": pa.float64(),  # from the training images in appearance; see knn_distance.py
 }
 
 # data/neighbours.csv: the training images that look most alike to the detector, nearest first.
@@ -22,5 +22,5 @@ NEIGHBOURS: Schema = {
     "image": pa.string(),  # image_id of a prediction
     "position": pa.int64(),  # among the neighbours, from 1
     "neighbour": pa.string(),  # image_id of a training image
-    "distance": pa.float64(),
+    "distance": pa.float64(),  # between the detector's features, in [0, 2]
 }

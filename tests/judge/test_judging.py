@@ -102,8 +102,8 @@ def test_both_runtimes_say_the_same(trained: Path, judge: Judge, images: Path) -
     assert (judge.runtime.name, torch.runtime.name) == ("onnx", "torch")
     assert judge.identity == torch.identity
     for path in images.rglob("*.jpg"):
-        crops = judge.crops(path)
-        np.testing.assert_array_equal(crops, torch.crops(path))
+        crops = judge.see(path).crops
+        np.testing.assert_array_equal(crops, torch.see(path).crops)
         here, there = judge.runtime.logits(crops), torch.runtime.logits(crops)
         np.testing.assert_allclose(here, there, atol=1e-4)
         mine, theirs = judge(path), torch(path)

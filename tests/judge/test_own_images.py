@@ -379,15 +379,15 @@ def test_an_interrupt_keeps_what_was_judged_and_a_resumed_run_judges_the_rest(
         command_line.main([*map(str, arguments), "--output", str(output)])
     partial.write_text("\n".join(known) + '\n{"path": "cut sh')
     calls = 0
-    judge_crops = Judge._of_crops
+    judge_seen = Judge._of_seen
 
-    def counted(judge: Judge, names: Sequence[str], crops: Sequence[Any]) -> Any:
+    def counted(judge: Judge, names: Sequence[str], seen: Sequence[Any]) -> Any:
         nonlocal calls
         calls += len(names)
-        return judge_crops(judge, names, crops)
+        return judge_seen(judge, names, seen)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Judge, "_of_crops", counted)
+        patch.setattr(Judge, "_of_seen", counted)
         resumed = (*map(str, arguments), "--output", str(output), "--resume", "--quiet")
         command_line.main([*resumed, "--batch-size", "500"])
     assert calls == 8000 - (len(known) - 1)
