@@ -27,7 +27,7 @@ Written by the stage `card` from the metrics of the run that made the weights; d
 ## What it is
 
 `{name}`, {parameters:,} parameters, trained on {train_images:,} images; the weights are those of
-epoch {best_epoch}. It looks at squares of {size} x {size} pixels ({resize}) and gives the log odds
+epoch {kept_epoch}. It looks at squares of {size} x {size} pixels ({resize}) and gives the log odds
 that an image was generated. A temperature of {temperature:.3f} ({temperature_low:.3f} to
 {temperature_high:.3f}), fitted on validation, makes probabilities of them. The figures
 below call an image fake from {threshold:.3f} on, as validation decided. {exact}
@@ -102,7 +102,7 @@ def model_card(found: Documents, manifest: Manifest) -> str:
         name=found.config["name"],
         parameters=train["parameters"],
         train_images=train["train_images"],
-        best_epoch=train["best_epoch"],
+        kept_epoch=train["kept_epoch"],
         exact=EXACT[train["exact"]],
         size=view["size"],
         resize="of the image made smaller" if view["resize"] else "as they are",

@@ -60,7 +60,7 @@ METRICS: dict[str, Any] = {
         }
     },
     "train": {
-        "train": {"parameters": 944066, "train_images": 1350, "best_epoch": 18, "exact": True}
+        "train": {"parameters": 944066, "train_images": 1350, "kept_epoch": 18, "exact": True}
     },
     "config": {"name": "beit3_tiny", "view": {"size": 64, "resize": False}},
     "exported": {"trained_on": "Trained on artifact: 610 images of 2 methods."},

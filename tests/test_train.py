@@ -92,7 +92,7 @@ def test_the_stage_writes_everything_twice_the_same(
     curve = pd.read_csv("out/training.csv")
     assert list(curve["epoch"]) == [1, 2]
     metrics = json.loads(first["train.json"])["train"]
-    best = curve.loc[curve["epoch"] == metrics["best_epoch"]].iloc[0]
+    best = curve.loc[curve["epoch"] == metrics["kept_epoch"]].iloc[0]
     assert metrics["val_mcc"] == best["val_mcc"] == curve["val_mcc"].max()
     assert metrics["parameters"] == sum(
         value.numel() for value in load_file("out/detector.safetensors").values()

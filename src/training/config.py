@@ -25,6 +25,8 @@ class TrainParams:
     # Of a head in closed form: the augmented views of each image that it is fitted to.
     epochs: Annotated[int, Field(gt=0, le=10_000)]
     patience: Annotated[int, Field(gt=0, le=10_000)]  # epochs without a better MCC, then stop
+    # Whose weights are kept. With a head in closed form always the solution that validates best.
+    select: Literal["best", "last"]
     batch_size: Annotated[int, Field(gt=0, le=2**16)]  # images per update, over all processes
     accumulation: Annotated[int, Field(gt=0, le=2**16)]  # micro-batches of a process's share
     sampling: Sampling  # see sampler.balanced_strata

@@ -20,7 +20,7 @@ from src.images.loader import Batch, BatchLoader
 from src.inference.scorer import Scorer
 from src.models.shared.detector import Detector
 from src.training.checkpoints import Checkpoint
-from src.training.config import Epoch
+from src.training.config import Epoch, best_epoch
 from src.training.optim import Schedule, WeightAverage, build_optimizer, set_learning_rate
 from src.training.progress import Progress
 from src.training.sampler import BatchSampler
@@ -88,6 +88,11 @@ class GradientTrainer(Trainer):
         return model, optimizer
 
     @property
+    def kept(self) -> Epoch:
+        """The epoch whose weights are kept: the one that validated best, or the last."""
+        return self.history[-1] if self.params.select == "last" else super().kept
+
+    @property
     def images_seen(self) -> int:
         """How many training images the updates so far were made of."""
         return self.update * self.params.batch_size
@@ -96,7 +101,7 @@ class GradientTrainer(Trainer):
     def finished(self) -> bool:
         """Whether all epochs are done, or the last `patience` brought nothing better."""
         done = len(self.history)
-        patient = done == 0 or done - self.best.epoch < self.params.patience
+        patient = done == 0 or done - best_epoch(self.history).epoch < self.params.patience
         return done == self.params.epochs or not patient
 
     def run(self, checkpoint: Checkpoint, report: Callable[[Sequence[Epoch]], None]) -> None:
@@ -222,7 +227,7 @@ class GradientTrainer(Trainer):
             "update": self.update,
             "loss_sum": self.loss_sum,
             "history": [asdict(epoch) for epoch in self.history],
-            "best_weights": self.best_weights,
+            "weights": self.weights,
             "network": self.detector.network.state_dict(),
             "average": self.average.state_dict() if self.average else None,
             "optimizer": self.optimizer.state_dict(),
@@ -234,7 +239,7 @@ class GradientTrainer(Trainer):
         self.update = state["update"]
         self.loss_sum = state["loss_sum"]
         self.history = [Epoch(**epoch) for epoch in state["history"]]
-        self.best_weights = state["best_weights"]
+        self.weights = state["weights"]
         self.detector.network.load_state_dict(state["network"])
         if self.average:
             self.average.load_state_dict(state["average"])

@@ -39,24 +39,24 @@ def write_preview(images: ImageSet, table: pd.DataFrame, seed: int, path: Path) 
 
 
 def write_metrics(trainer: Trainer, outputs: Outputs) -> None:
-    """Write the curve of all epochs so far and the metrics of the best one."""
+    """Write the curve of all epochs so far and the metrics of the one whose weights are kept."""
     with replacing(outputs.curve) as temporary:
         pd.DataFrame(map(asdict, trainer.history)).to_csv(
             temporary, index=False, float_format="%.6g", lineterminator="\n"
         )
-    best = trainer.best
+    kept = trainer.kept
     metrics = {
-        "best_epoch": best.epoch,
+        "kept_epoch": kept.epoch,
         "epochs": len(trainer.history),
         "exact": is_exact(trainer),
         "images_seen": trainer.images_seen,
         "parameters": sum(weight.numel() for weight in trainer.detector.parameters()),
         "train_images": len(trainer.data.train),
-        "train_loss": best.train_loss,
+        "train_loss": kept.train_loss,
         "val_images": len(trainer.data.val),
-        "val_loss": best.val_loss,
-        "val_mcc": best.val_mcc,
-        "val_auroc": best.val_auroc,
+        "val_loss": kept.val_loss,
+        "val_mcc": kept.val_mcc,
+        "val_auroc": kept.val_auroc,
     }
     write_json({"train": metrics}, outputs.metrics)
 
@@ -69,6 +69,6 @@ def is_exact(trainer: Trainer) -> bool:
 
 
 def write_detector(trainer: Trainer, outputs: Outputs) -> None:
-    """Write the weights that validated best, and what rebuilding the detector takes beside."""
-    save_weights(trainer.best_weights, outputs.weights)
+    """Write the weights that are kept, and what rebuilding the detector takes beside."""
+    save_weights(trainer.weights, outputs.weights)
     save_config(trainer.detector.config, outputs.config)

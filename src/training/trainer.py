@@ -1,4 +1,4 @@
-"""What all trainers have in common: their inputs, their history, the best weights."""
+"""What all trainers have in common: their inputs, their history, the weights that are kept."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ class Trainer(ABC):
         self.data, self.params, self.accelerator = data, params, accelerator
         self.workers = workers
         self.history: list[Epoch] = []
-        self.best_weights: StateDict = {}
+        self.weights: StateDict = {}
         self.prepare()
 
     @abstractmethod
@@ -41,16 +41,16 @@ class Trainer(ABC):
         """Make what the first step needs; errors as for the constructor."""
 
     @property
-    def best(self) -> Epoch:
-        """The epoch whose weights are kept."""
+    def kept(self) -> Epoch:
+        """The epoch whose weights are kept: the one that validated best."""
         return best_epoch(self.history)
 
     def record(self, epoch: Epoch, network: nn.Module) -> None:
-        """Add `epoch` to the history, and keep the weights of `network` if it validated best."""
+        """Add `epoch` to the history, and the weights of `network` if they are to be kept."""
         self.history.append(epoch)
-        if self.best is epoch:
-            weights = network.state_dict()
-            self.best_weights = {name: value.cpu().clone() for name, value in weights.items()}
+        if self.kept is epoch:
+            state = network.state_dict()
+            self.weights = {name: value.cpu().clone() for name, value in state.items()}
 
     @property
     @abstractmethod

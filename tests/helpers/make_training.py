@@ -65,6 +65,7 @@ TRAIN = TrainParams(
     seed=0,
     epochs=3,
     patience=10,
+    select="best",
     batch_size=8,
     accumulation=1,
     sampling="all",

@@ -88,8 +88,8 @@ def test_a_toy_is_learnt_saved_and_predicted(
     name: str, table: pd.DataFrame, root: Path, tmp_path: Path
 ) -> None:
     training = fit(name, table, root, tmp_path / "run")
-    assert training.best.val_auroc > 0.9, f"{name} needs a line in TOYS: see docs/detectors.md"
-    save_file(training.best_weights, tmp_path / "d.safetensors")
+    assert training.kept.val_auroc > 0.9, f"{name} needs a line in TOYS: see docs/detectors.md"
+    save_file(training.weights, tmp_path / "d.safetensors")
     save_config(training.detector.config, tmp_path / "d.json")
     loaded = load_detector(tmp_path / "d.safetensors", tmp_path / "d.json")
     params = PredictParams(
@@ -100,7 +100,7 @@ def test_a_toy_is_learnt_saved_and_predicted(
     predictions = judged.table[judged.table["split"] == "val"]
     fakes, reals = (predictions.loc[predictions["label"] == label, "logit"] for label in (1, 0))
     found = (fakes.to_numpy()[:, np.newaxis] > reals.to_numpy()).mean()
-    assert found == pytest.approx(training.best.val_auroc, abs=0.02)
+    assert found == pytest.approx(training.kept.val_auroc, abs=0.02)
 
 
 @pytest.mark.parametrize("name", STRIDED)
@@ -137,7 +137,7 @@ def test_the_same_seed_gives_the_same_bytes(
     name: str, table: pd.DataFrame, root: Path, tmp_path: Path
 ) -> None:
     few = table.groupby(["split", "method"]).head(4).reset_index(drop=True)
-    first, second = (fit(name, few, root, tmp_path / str(i)).best_weights for i in range(2))
+    first, second = (fit(name, few, root, tmp_path / str(i)).weights for i in range(2))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
 
@@ -270,4 +270,4 @@ def test_a_frozen_backbone_stays_frozen(table: pd.DataFrame, root: Path, tmp_pat
     fresh: Detector = build_detector(model("univfd"), CLASSES, 0)
     for key, value in fresh.network.state_dict().items():
         if key.startswith("backbone."):
-            assert torch.equal(training.best_weights[key], value), key
+            assert torch.equal(training.weights[key], value), key

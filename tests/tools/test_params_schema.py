@@ -46,12 +46,12 @@ def test_every_number_has_a_lower_and_an_upper_bound() -> None:
     ("old", "new", "message"),
     [
         (
-            "epochs: 24 ",
+            "epochs: 12 ",
             "epochs: 0 ",
             r"train\.epochs: 0 is less than or equal to",
         ),
-        ("warmup_epochs: 2 ", "warmup_epochs: .inf ", r"train\.warmup_epochs: 'Infinity' is not"),
-        ("warmup_epochs: 2 ", "warmup_epochs: .nan ", r"train\.warmup_epochs: "),
+        ("warmup_epochs: 1 ", "warmup_epochs: .inf ", r"train\.warmup_epochs: 'Infinity' is not"),
+        ("warmup_epochs: 1 ", "warmup_epochs: .nan ", r"train\.warmup_epochs: "),
         ("worst_images: 12 ", "worst_images: 9223372036854775808 ", r"evaluate\.worst_images: 9"),
         ("layer_decay: ", "layer_dekay: ", r"train: .*'layer_dekay' was unexpected"),
         ("heatmap_cells: 8 ", "heatmap_cells: many ", r"gallery\.heatmap_cells: 'many' is not of"),

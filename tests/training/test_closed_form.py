@@ -65,8 +65,8 @@ def test_a_run_cut_off_between_passes_ends_like_a_whole_one(
     assert resumed.update == 1
     resumed.run(Checkpoint(cut.folder), lambda _: None)
     assert resumed.history == whole.history
-    for name, value in whole.best_weights.items():
-        assert torch.equal(resumed.best_weights[name], value), name
+    for name, value in whole.weights.items():
+        assert torch.equal(resumed.weights[name], value), name
 
 
 def test_what_only_a_training_loop_does_is_refused(table: pd.DataFrame, root: Path) -> None:

@@ -71,12 +71,12 @@ def test_same_seed_same_weights_whatever_the_workers(
     runs = [build(table, root, workers) for workers in (0, 0, 2)]
     for number, training in enumerate(runs):
         training.run(Checkpoint(tmp_path / str(number)), ignore)
-    assert same(runs[0].best_weights, runs[1].best_weights)
-    assert same(runs[0].best_weights, runs[2].best_weights)
+    assert same(runs[0].weights, runs[1].weights)
+    assert same(runs[0].weights, runs[2].weights)
     assert runs[0].history == runs[1].history == runs[2].history
     other = build(table, root, seed=1)
     other.run(Checkpoint(tmp_path / "other"), ignore)
-    assert not same(runs[0].best_weights, other.best_weights)
+    assert not same(runs[0].weights, other.weights)
 
 
 def test_accumulation_is_arithmetic_only(table: Any, root: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_run_cut_off_anywhere_ends_with_the_weights_of_a_whole_one(
     assert resumed.update == saves
     reported: list[int] = []
     resumed.run(Checkpoint(checkpoint.folder), lambda epochs: reported.append(len(epochs)))
-    assert same(resumed.best_weights, whole.best_weights)
+    assert same(resumed.weights, whole.weights)
     assert resumed.history == whole.history
     assert reported[-1] == len(whole.history)  # replayed, none twice
 
@@ -134,7 +134,29 @@ def test_training_stops_when_patience_ends(
     training = build(table, root, epochs=20, patience=3)
     training.run(Checkpoint(tmp_path / "run"), ignore)
     assert [epoch.epoch for epoch in training.history] == [1, 2, 3, 4]
-    assert training.best.epoch == 1
+    assert training.kept.epoch == 1
+
+
+@pytest.mark.parametrize(("select", "kept"), [("best", 2), ("last", 4)])
+def test_the_weights_are_those_of_the_epoch_that_is_selected(
+    table: Any, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, select: Any, kept: int
+) -> None:
+    scores = iter([0.5, 0.9, 0.7, 0.6])
+    monkeypatch.setattr(
+        "src.training.loop.validate",
+        lambda *_: {"val_loss": 1.0, "val_mcc": next(scores), "val_auroc": 0.5},
+    )
+    training = build(table, root, epochs=4, patience=4, select=select, ema_decay=0.0)
+    after: list[Any] = []  # the weights after each epoch
+
+    def remember(_: object) -> None:
+        state = training.detector.network.state_dict()
+        after.append({name: value.clone() for name, value in state.items()})
+
+    training.run(Checkpoint(tmp_path / "run"), remember)
+    assert training.kept.epoch == kept
+    assert same(training.weights, after[kept - 1])
+    assert not same(training.weights, after[2])
 
 
 def test_equal_mcc_is_decided_by_loss() -> None:
@@ -200,8 +222,8 @@ def test_the_averaged_weights_are_the_ones_that_are_kept(
     assert training.average is not None
     average = training.average.module
     assert isinstance(average, Detector)
-    assert same(training.best_weights, average.network.state_dict())
-    assert not same(training.best_weights, training.detector.network.state_dict())
+    assert same(training.weights, average.network.state_dict())
+    assert not same(training.weights, training.detector.network.state_dict())
 
 
 def test_gradient_checkpointing_and_balance_change_no_rule(
@@ -210,8 +232,8 @@ def test_gradient_checkpointing_and_balance_change_no_rule(
     plain, saving = (build(table, root, gradient_checkpointing=saves) for saves in (False, True))
     for number, training in enumerate((plain, saving)):
         training.run(Checkpoint(tmp_path / str(number)), ignore)
-    for name, value in plain.best_weights.items():
-        torch.testing.assert_close(saving.best_weights[name], value, atol=1e-5, rtol=1e-4)
+    for name, value in plain.weights.items():
+        torch.testing.assert_close(saving.weights[name], value, atol=1e-5, rtol=1e-4)
     unbalanced = table[(table["method"] != "glide") | (table["split"] != "train")]
     balanced = build(unbalanced, root, sampling="class_balanced", batch_size=4)
     assert balanced.sampler.updates_per_epoch == 12 // 4
@@ -250,7 +272,7 @@ def test_the_scale_of_fp16_survives_an_interruption(table: Any, root: Path, tmp_
     assert state["scaler"]["scale"] > 65536  # it has grown
     resumed.load_state_dict(state)
     resumed.run(Checkpoint(tmp_path / "cut"), ignore)
-    assert same(resumed.best_weights, whole.best_weights)
+    assert same(resumed.weights, whole.weights)
 
 
 @pytest.mark.slow
@@ -261,7 +283,7 @@ def test_a_compiled_network_learns_the_same(table: Any, root: Path, tmp_path: Pa
         training = build(table, root, compile=compiled, drop_path=0.0, epochs=1)
         training.run(Checkpoint(tmp_path / str(compiled)), ignore)
         losses.append(training.history[0].train_loss)
-        assert "_orig_mod" not in "".join(training.best_weights)
+        assert "_orig_mod" not in "".join(training.weights)
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
