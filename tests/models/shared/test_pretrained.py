@@ -131,7 +131,9 @@ class Trainer:
     """An object of somebody's training."""
 
 
-@pytest.mark.parametrize("beside", [Payload(), Trainer(), nn.Linear(2, 2)], ids=repr)
+@pytest.mark.parametrize(
+    "beside", [Payload(), Trainer(), nn.Linear(2, 2)], ids=["payload", "trainer", "layer"]
+)
 def test_other_objects_are_refused_and_named_and_no_code_is_run(
     tmp_path: Path, state: StateDict, monkeypatch: pytest.MonkeyPatch, beside: object
 ) -> None:
