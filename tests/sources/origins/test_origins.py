@@ -25,7 +25,7 @@ import numpy as np
 import obstore
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.core.cli import InputError
@@ -640,6 +640,48 @@ def test_as_many_wait_for_a_far_server_as_are_in_flight() -> None:
 
     assert list(in_order(work, range(200), 64)) == list(range(200))
     assert 32 < peak <= 64
+
+
+# --- tar archives
+
+
+NAMES = st.text("abä /.", min_size=1, max_size=120).map(lambda name: name.strip("/. ") or "x")
+
+
+@settings(max_examples=60)
+@given(
+    st.dictionaries(NAMES, st.binary(max_size=1200), max_size=5),
+    st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
+    st.none() | st.tuples(st.integers(0, 4000), st.integers(1, 255)),
+)
+def test_any_tar_reads_as_the_standard_library_does(
+    tmp_path_factory: pytest.TempPathFactory,
+    files: dict[str, bytes],
+    form: int,
+    damage: tuple[int, int] | None,
+) -> None:
+    path = tmp_path_factory.mktemp("tar") / "x.tar"
+    with tarfile.open(path, "w", format=form) as archive:
+        for name, content in files.items():
+            header = tarfile.TarInfo(name)
+            header.size = len(content)
+            with contextlib.suppress(ValueError):  # too long for ustar
+                archive.addfile(header, io.BytesIO(content))
+    if damage and damage[0] < path.stat().st_size:
+        data = bytearray(path.read_bytes())
+        data[damage[0]] ^= damage[1]
+        path.write_bytes(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tars, "_read_plain", lambda _: None)
+        expected = listed(path)
+    assert listed(path) == expected
+
+
+def listed(path: Path) -> object:
+    try:
+        return tars.read_tar_members(path, "x.tar", 1, "x.tar", LeftOut()).to_pylist()
+    except (InputError, UnicodeError) as error:
+        return type(error)
 
 
 # --- zip archives
