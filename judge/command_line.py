@@ -1,11 +1,12 @@
 """The command line: own images -> a verdict each, as text, CSV or JSON."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 _REPOSITORY = Path(__file__).parents[1]
 MODELS = (_REPOSITORY if (_REPOSITORY / "dvc.yaml").is_file() else Path()) / "models"
+_MAX_CELLS, _MAX_BATCH = 64, 2**16  # as of the parameters of gallery and predict
 SOME_UNREADABLE = 3  # exit code; 1, 2 and 130 are those of every command
 DESCRIPTION = "Say of images whether they are photographs or were generated."
 EPILOG = f"""\
@@ -43,19 +44,25 @@ def build_parser() -> argparse.ArgumentParser:
     add("--quiet", action="store_true", help="no summary, no progress bar")
     add("--heatmap", type=Path, metavar="DIR", help="write what speaks for fake or real to DIR")
     cells, batch = "parts a side (%(default)s)", "images at once (%(default)s)"
-    add("--heatmap-cells", type=positive, default=8, metavar="N", help=cells)
+    add("--heatmap-cells", type=up_to(_MAX_CELLS), default=8, metavar="N", help=cells)
     add("--models", type=Path, default=MODELS, metavar="DIR", help="(%(default)s)")
     runtime = "auto: ONNX Runtime if the detector is exported, else PyTorch"
     add("--runtime", choices=("auto", "onnx", "torch"), default="auto", help=runtime)
-    add("--batch-size", type=positive, default=32, metavar="N", help=batch)
+    add("--batch-size", type=up_to(_MAX_BATCH), default=32, metavar="N", help=batch)
     return parser
 
 
-def positive(text: str) -> int:
-    """Return the number that `text` is, 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, 1 or more")
-    return int(text)
+def up_to(limit: int) -> Callable[[str], int]:
+    """Return what reads a whole number from 1 to `limit`."""
+
+    def read(text: str) -> int:
+        # Python itself refuses to read numbers of thousands of digits.
+        is_whole = text.isascii() and text.isdecimal() and len(text) < 10
+        if not is_whole or not 1 <= int(text) <= limit:
+            raise argparse.ArgumentTypeError(f"{text!r}: give a whole number from 1 to {limit}")
+        return int(text)
+
+    return read
 
 
 def _fraction(text: str) -> float:

@@ -134,14 +134,20 @@ def summary(verdicts: Sequence[Verdict], results: Results) -> str:
         lines[0] += f"; {unlike} unlike training"
     if results.unreadable:
         lines[0] += f", {len(results.unreadable)} not judged"
-    if results.search.no_images:
+    return "\n".join([*lines, *left_out(results.search)]) + "\n"
+
+
+def left_out(search: Search) -> list[str]:
+    """Return a line for what the search took for no image, and one for what it did not enter."""
+    lines = []
+    if search.no_images:
         by_suffix = ", ".join(
-            f"{count} {shown(suffix)}" for suffix, count in results.search.no_images.most_common()
+            f"{count} {shown(suffix)}" for suffix, count in search.no_images.most_common()
         )
         lines.append(f"left out, no images: {by_suffix}")
-    if results.search.left_out:
-        lines.append(f"left out: {shown(str(results.search.left_out))}")
-    return "\n".join(lines) + "\n"
+    if search.left_out:
+        lines.append(f"left out: {shown(str(search.left_out))}")
+    return lines
 
 
 def _head(identity: str) -> dict[str, str]:

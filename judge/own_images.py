@@ -14,7 +14,17 @@ from judge.command_line import SOME_UNREADABLE
 from judge.files import Unreadable, find_images
 from judge.heatmaps import make_folder, write_heatmaps
 from judge.judging import Judge, Verdict
-from judge.output import CsvRows, Journal, JsonRows, Results, Rows, TextRows, shown, summary
+from judge.output import (
+    CsvRows,
+    Journal,
+    JsonRows,
+    Results,
+    Rows,
+    TextRows,
+    left_out,
+    shown,
+    summary,
+)
 from src.core.cli import InputError
 
 logger = logging.getLogger(__name__)
@@ -82,6 +92,9 @@ class Run:
                 self._print([summary(self.verdicts, self.results)])
         else:
             self._print([rows.end(self.verdicts, self.results)])
+        if self.args.quiet or (not self.journal and (self.args.json or self.args.csv)):
+            for line in left_out(self.results.search):  # which no summary says
+                logger.warning(line)
         for path, reason in self.unreadable:
             logger.warning("%s: not judged: %s", shown(path), shown(reason))
         if not self.args.heatmap:

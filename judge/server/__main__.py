@@ -6,7 +6,7 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-from judge.command_line import MODELS, positive
+from judge.command_line import MODELS, up_to
 from src.core.cli import InputError, run
 
 logger = logging.getLogger("judge.server")
@@ -28,12 +28,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--port", type=int, default=8000, help="(%(default)s)")
     add("--models", type=Path, default=MODELS, metavar="DIR", help="(%(default)s)")
     add("--runtime", choices=("auto", "onnx", "torch"), default="auto", help="see python -m judge")
-    add("--workers", type=positive, default=2, help="processes that judge (%(default)s)")
-    add("--queue", type=positive, default=64, help="images that may wait (%(default)s)")
-    add("--seconds", type=positive, default=30, help="that an image may take (%(default)s)")
-    add("--megapixels", type=positive, default=64, help="of an image (%(default)s)")
-    add("--megabytes", type=positive, default=64, help="of a request (%(default)s)")
-    add("--files", type=positive, default=100, help="of a request (%(default)s)")
+    add("--workers", type=up_to(256), default=2, help="processes that judge (%(default)s)")
+    add("--queue", type=up_to(10**5), default=64, help="images that may wait (%(default)s)")
+    add("--seconds", type=up_to(3600), default=30, help="that an image may take (%(default)s)")
+    add("--megapixels", type=up_to(268), default=64, help="of an image (%(default)s)")
+    add("--megabytes", type=up_to(2048), default=64, help="of a request (%(default)s)")
+    add("--files", type=up_to(10**4), default=100, help="of a request (%(default)s)")
     return parser
 
 

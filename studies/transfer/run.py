@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from judge.command_line import MODELS, positive
+from judge.command_line import MODELS, up_to
 from judge.judging import Judge
 from src.core.cli import InputError, run
 from src.core.params import load_params
@@ -116,7 +116,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add("origins", nargs="*", help="folders, archives, addresses: docs/origins.md")
     layout = "how they are laid out, files of src/sources: one for all, or one each (folder)"
     add("--source", nargs="+", default=["folder"], metavar="NAME", help=layout)
-    add("--images", type=positive, help="of each method and class; download.images_per_method")
+    add("--images", type=up_to(10**8), help="of each method and class; download.images_per_method")
     add("--models", type=Path, default=MODELS, help="the trained detector (%(default)s)")
     add("--data", type=Path, default=Path("data"), help="what it was made with (%(default)s)")
     add("--results", type=Path, default=RESULTS, help="where the page goes (%(default)s)")

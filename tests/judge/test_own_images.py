@@ -167,12 +167,14 @@ def test_a_file_in_the_place_of_the_heatmaps_is_named_before_anything_is_judged(
     assert not capsys.readouterr().out
 
 
-@pytest.mark.parametrize("option", ["--batch-size", "--heatmap-cells"])
-@pytest.mark.parametrize("value", ["-1", "0", "1.5", "many"])
-def test_counts_are_positive(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("option", "limit"), [("--batch-size", 65536), ("--heatmap-cells", 64)])
+@pytest.mark.parametrize("value", ["-1", "0", "1.5", "many", "65537", "4294967296", "9" * 5000])
+def test_counts_are_bounded(
+    option: str, limit: int, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit, match="2"):
         command_line.main(["images", option, value])
-    message = f"argument {option}: '{value}': give a whole number, 1 or more"
+    message = f"argument {option}: '{value}': give a whole number from 1 to {limit}"
     assert message in capsys.readouterr().err
 
 
@@ -364,7 +366,7 @@ def test_an_interrupt_keeps_what_was_judged_and_a_resumed_run_judges_the_rest(
     arguments = (paths[0].parent, "--models", trained / "exported", "--batch-size", "1")
     process = started(*arguments, "--output", output, "--quiet")
     partial = images.parent / "verdicts.csv.partial"
-    while process.poll() is None and not (partial.exists() and partial.stat().st_size > 2000):
+    while process.poll() is None and not (partial.exists() and partial.stat().st_size > 4000):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
@@ -454,6 +456,19 @@ def test_rows_appear_as_images_are_judged(trained: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(sys, "stdout", Terminal())
     judged(trained, "images", "--csv", "--batch-size", "2")
     assert [text.count("\n") for text in printed[:8]] == list(range(2, 10))
+
+
+@pytest.mark.parametrize("option", ["--csv", "--json", "--quiet"])
+def test_what_is_left_out_is_said_where_no_summary_is(
+    trained: Path, images: Path, caplog: pytest.LogCaptureFixture, option: str
+) -> None:
+    (images / "notes.txt").touch()
+    (images / ".thumbnails").mkdir()
+    (images / ".thumbnails/a.png").touch()
+    judged(trained, "images", option)
+    said = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert said[0] == "left out, no images: 1 .txt"
+    assert said[1].startswith("left out: ")
 
 
 @pytest.mark.parametrize("name", ["verdicts.csv", "verdicts.json"])
