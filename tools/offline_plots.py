@@ -30,6 +30,8 @@ PAGE = """<!DOCTYPE html>
         body { font-family: system-ui, sans-serif; margin: 1rem; }
         body > div { display: inline-block; margin: 0.5rem; vertical-align: top; max-width: 100%; }
         img, svg.marks { max-width: 100%; height: auto; }
+        /* Documents: plots to DVC, so that Git and the run cache keep them; nothing to draw. */
+        div[id^="metrics_"] { display: none; }
     </style>
     <script>VEGA</script>
 </head>

@@ -20,7 +20,9 @@ CHARTS = [
     for plot in plots
     if isinstance(plot, dict)
     for name in plot
+    if not name.startswith("metrics/")  # documents, which draw nothing
 ]
+DOCUMENTS = ("metadata", "split", "shortcuts", "calibrate")
 TRAINING = """epoch,learning_rate,train_loss,val_loss,val_mcc,val_auroc
 1,0.001,0.7,0.7,{0},0.5
 2,0.001,0.5,0.6,{0},0.7
@@ -43,6 +45,8 @@ def plotted(tmp_path_factory: pytest.TempPathFactory) -> Project:
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(picture)
         (project.folder / "plots/training.csv").write_text(TRAINING.format(strength / 2))
+        for name in DOCUMENTS:
+            (project.folder / f"metrics/{name}.json").write_text('{"images": 60}\n')
         project.commit(revision)
         project.run("git", "tag", revision)
     project.run("python", "-m", "tools.offline_plots")
@@ -50,9 +54,10 @@ def plotted(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def marks(driver: WebDriver) -> list[int]:
-    """Return how many shapes stand for data in each chart of the page."""
+    """Return how many shapes stand for data in each chart that the page shows."""
     counts: list[int] = driver.execute_script(
         "return [...document.querySelectorAll('svg.marks')]"
+        ".filter(chart => chart.checkVisibility())"
         ".map(chart => chart.querySelectorAll('.role-mark path').length)"
     )
     return counts
