@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver import ActionChains
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
@@ -68,14 +69,27 @@ def test_pictures_have_verdicts_details_and_a_heatmap(page: WebDriver, images: P
     has_no_fault(page)
 
 
-def test_pictures_are_dropped_anywhere(page: WebDriver, images: Path) -> None:
-    paths = sorted(images.rglob("*.jpg"))[:2]
-    data = {"items": [], "files": list(map(str, paths)), "dragOperationsMask": 1}
+def dropped(page: WebDriver, files: list[Path]) -> bool:
+    """Drop files; return whether the browser took them.
+
+    It ignores a drop that comes before it has heard from the page that one is allowed there.
+    """
+    data = {"items": [], "files": list(map(str, files)), "dragOperationsMask": 1}
     for kind in ("dragEnter", "dragOver", "drop"):  # as the browser gets them from the system
         event = {"type": kind, "x": 40, "y": 500, "data": data}
         page.execute_cdp_cmd("Input.dispatchDragEvent", event)
         if kind == "dragOver":
             WebDriverWait(page, 10).until(lambda p: p.find_elements(By.CSS_SELECTOR, "body.over"))
+    wait = WebDriverWait(page, 5)
+    try:
+        return bool(wait.until(lambda p: p.find_element(By.ID, "status").text))
+    except TimeoutException:
+        return False
+
+
+def test_pictures_are_dropped_anywhere(page: WebDriver, images: Path) -> None:
+    paths = sorted(images.rglob("*.jpg"))[:2]
+    WebDriverWait(page, 60).until(lambda p: dropped(p, paths))
     results = judged(page, 2)
     names = [result.find_element(By.CSS_SELECTOR, ".name").text for result in results]
     assert names == [path.name for path in paths]
