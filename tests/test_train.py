@@ -303,6 +303,28 @@ def test_a_run_is_not_resumed_with_other_arithmetic(
     assert second != first
 
 
+def train_on_nodes(folders: list[Path], stage: list[str], environment: dict[str, str]) -> None:
+    """Train with a process in each of `folders`, as on as many machines."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{probe.getsockname()[1]}"
+    together = (
+        *("--nnodes", str(len(folders)), "--nproc-per-node", "1", "--rdzv-backend", "c10d"),
+        *("--rdzv-endpoint", endpoint, "--rdzv-id", "test"),
+    )
+    torchrun = (sys.executable, "-m", "torch.distributed.run")
+    nodes = [
+        subprocess.Popen(
+            [*torchrun, "--node-rank", str(rank), *together, "-m", "src.train", *stage],
+            cwd=folder,
+            env=environment,
+            stderr=subprocess.DEVNULL,
+        )
+        for rank, folder in enumerate(folders)
+    ]
+    assert [node.wait(timeout=300) for node in nodes] == [0] * len(folders)
+
+
 @pytest.mark.slow
 def test_processes_train_like_one_and_nodes_like_processes(
     stage: list[str], tmp_path: Path
@@ -317,9 +339,8 @@ def test_processes_train_like_one_and_nodes_like_processes(
 
     environment = os.environ | {"PYTHONPATH": str(ROOT), "NO_ALBUMENTATIONS_UPDATE": "1"}
     environment.pop("OMP_NUM_THREADS", None)  # torchrun sets it for two processes, not for one
-    train_stage = ("-m", "src.train", *stage)
     subprocess.run(
-        [sys.executable, *train_stage],
+        [sys.executable, "-m", "src.train", *stage],
         env=environment | {"REAL_OR_GENERATED_PROCESSES": "2"},
         check=True,
         capture_output=True,
@@ -329,24 +350,7 @@ def test_processes_train_like_one_and_nodes_like_processes(
     shutil.rmtree(first / "out")
     shutil.rmtree(first / ".scratch")
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        endpoint = f"127.0.0.1:{probe.getsockname()[1]}"
-    together = (
-        *("--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d"),
-        *("--rdzv-endpoint", endpoint, "--rdzv-id", "test"),
-    )
-    torchrun = (sys.executable, "-m", "torch.distributed.run")
-    nodes = [
-        subprocess.Popen(
-            [*torchrun, "--node-rank", str(rank), *together, *train_stage],
-            cwd=folder,
-            env=environment,
-            stderr=subprocess.DEVNULL,
-        )
-        for rank, folder in enumerate((first, second))
-    ]
-    assert [node.wait(timeout=300) for node in nodes] == [0, 0]
+    train_on_nodes([first, second], stage, environment)
     # The node that torchrun gave rank 0.
     (weights,) = tmp_path.glob("**/out/detector.safetensors")
     assert read_all(weights.parent) == expected

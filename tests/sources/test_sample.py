@@ -141,6 +141,26 @@ def test_an_origin_is_refused() -> None:
     assert "hidden" not in str(error.value)
 
 
+def picture(method: str, package: Package, path: str, data: bytes) -> Picture:
+    file = member(package, path, data)
+    scene = f"{package.package} {path}"
+    name = Path(path).stem
+    return Picture(
+        method,
+        name,
+        package.package,
+        path,
+        "thing",
+        scene,
+        skip_top=0.0,
+        skip_bottom=0.0,
+        views=2,
+        frame=0,
+        sha256=file.sha256,
+        bytes=file.bytes,
+    )
+
+
 @pytest.mark.slow
 def test_a_sample_is_built_from_packages_and_rebuilt_to_the_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -154,25 +174,6 @@ def test_a_sample_is_built_from_packages_and_rebuilt_to_the_byte(
         index.add("tiny-networks", networks),
     ]
     structure, weights = (member(packages[2], name, data) for name, data in networks.items())
-
-    def picture(method: str, package: Package, path: str, data: bytes) -> Picture:
-        file = member(package, path, data)
-        scene = f"{package.package} {path}"
-        name = Path(path).stem
-        return Picture(
-            method,
-            name,
-            package.package,
-            path,
-            "thing",
-            scene,
-            skip_top=0.0,
-            skip_bottom=0.0,
-            views=2,
-            frame=0,
-            sha256=file.sha256,
-            bytes=file.bytes,
-        )
 
     listed = [picture("mvtb_photos", packages[0], path, data) for path, data in photos.items()]
     listed.append(picture("stable_diffusion", packages[1], "p/made.png", encode(noise(9), "png")))
